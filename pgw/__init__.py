@@ -1,0 +1,1 @@
+"""pgw: one payment in, the right gateway chosen, called once, and the truth written down."""

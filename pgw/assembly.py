@@ -1,0 +1,71 @@
+"""Settings -> House: the only place that builds the world the flow runs in."""
+
+from dataclasses import dataclass
+from random import SystemRandom
+
+from pgw.core.flow.clock import SystemClock
+from pgw.core.flow.owned import OwnedTasks
+from pgw.core.flow.snapshot import Snapshots
+from pgw.core.gateway import GatewayConfig
+from pgw.core.gateways.book import Book
+from pgw.core.gateways.sandbox import Sandbox
+from pgw.core.ledger.configuration import SANDBOX_GATEWAYS
+from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.store import identity
+from pgw.core.ports import Gateway, World
+from pgw.settings import Settings
+
+SANDBOX_BOOK = "sandbox.book"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """An opened world, with what the doors need beside it."""
+
+    settings: Settings
+    world: World
+    snapshots: Snapshots
+    ledger: OpenLedger
+    book: Book
+    tasks: OwnedTasks
+
+    async def close(self) -> None:
+        """Let owned tasks end within the drain budget, then give everything up."""
+        await self.tasks.drain(self.settings.drain_seconds)
+        await self.ledger.close()
+        self.book.close()
+
+
+async def open_house(settings: Settings, only: frozenset[str] | None = None) -> House:
+    """Open the stores and build the world. `only`: the gateways that may take new payments in this process."""
+    clock = SystemClock()
+    book = Book(settings.home / SANDBOX_BOOK)
+    tasks = OwnedTasks()
+    gateways: dict[str, Gateway] = {each.gateway_id: Sandbox(each.gateway_id, book, clock) for each in SANDBOX_GATEWAYS}
+
+    def unavailable(gateway: GatewayConfig) -> str | None:
+        if gateway.gateway_id not in gateways:
+            return "this version of pgw has no adapter for it"
+        if only is not None and gateway.gateway_id not in only:
+            return "this server was started with --gateways that leave it out"
+        return None
+
+    ledger = OpenLedger(settings.database)
+    try:
+        ledger_id = await ledger.read(identity)
+        snapshots = Snapshots(ledger, clock, unavailable)
+        await snapshots.refresh()
+    except BaseException:
+        await ledger.close()
+        raise
+    world = World(
+        ledger=ledger,
+        gateways=gateways,
+        clock=clock,
+        rng=SystemRandom(),
+        snapshot=lambda: snapshots.current,
+        timeout_ms=settings.gateway_timeout_ms,
+        ledger_id=ledger_id,
+        spawn=tasks.spawn,
+    )
+    return House(settings=settings, world=world, snapshots=snapshots, ledger=ledger, book=book, tasks=tasks)

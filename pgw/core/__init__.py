@@ -1,0 +1,1 @@
+"""The routing core: files here are pure, folders here touch the world."""

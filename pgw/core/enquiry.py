@@ -1,0 +1,80 @@
+"""Finding, checks made -> what becomes of an unknown attempt, and when to ask again."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from random import Random
+
+from pgw.core.outcome import AttemptEnd, Captured, Decline, Finish, Unknown, attempt_end, checked_amount
+from pgw.core.payment import Status
+
+
+class Pending(StrEnum):
+    """Answers that end nothing: the attempt stays under check."""
+
+    ABSENT = "ABSENT"
+    STILL_PENDING = "PENDING"
+    UNREACHABLE = "UNREACHABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The gateway gave no definitive answer."""
+
+    result: Pending
+    error_code: str | None = None
+
+
+Settled = Captured | Decline
+Finding = Settled | Undecided
+"""What an enquiry can find. NOT_SENT is not among it: a gateway that knows nothing of an attempt is ABSENT, no proof."""
+
+GIVE_UP_AFTER = timedelta(days=5)
+"""RBI's turn-around time: a UPI debit without confirmation is reversed by the bank on T+5 at the latest."""
+
+FIRST_CHECKS_S = (2, 5, 15, 30, 60, 120, 300, 600, 1800)
+"""Seconds from one check to the next; most unknown payments settle within the first minute."""
+
+LATER_CHECKS_S = 3600
+JITTER = 0.2
+"""Each delay varies by up to a fifth either way, so that an outage's payments do not all ask at the same moment."""
+
+CHECK_LEASE = timedelta(seconds=30)
+"""How long a worker that took an attempt has it to itself; a worker that dies gives it back by this."""
+
+
+def next_check_at(checks_made: int, now: datetime, rng: Random) -> datetime:
+    """Return when to ask again after `checks_made` enquiries (0: the first check of an attempt that just ended unknown)."""
+    delay = FIRST_CHECKS_S[checks_made] if checks_made < len(FIRST_CHECKS_S) else LATER_CHECKS_S
+    return now + timedelta(seconds=delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER))
+
+
+def result_word(finding: Finding) -> str:
+    """Name a finding the way the verification record shows it."""
+    match finding:
+        case Undecided(result=result):
+            return result.value
+        case Captured():
+            return "SUCCESS"
+        case _:
+            return "FAILURE"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a definitive answer ends the attempt and its payment."""
+
+    end: AttemptEnd
+    finish: Finish
+
+
+def settle(found: Settled, amount_minor: int, currency: str) -> Settlement:
+    """Turn a definitive answer into an end; money of another amount or currency is for a person to judge."""
+    match checked_amount(found, amount_minor, currency):
+        case Unknown(error_code=code) as mismatch:
+            return Settlement(attempt_end(mismatch), Finish(Status.MANUAL_REVIEW, code))
+        case Captured() as captured:
+            return Settlement(attempt_end(captured), Finish(Status.SUCCESS))
+        case decline:
+            end = attempt_end(decline)
+            return Settlement(end, Finish(Status.FAILURE, end.error_code))

@@ -1,0 +1,248 @@
+"""What happened to a payment -> the items the ledger writes, and the events others learn it from."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pgw.core.enquiry import Settlement
+from pgw.core.outcome import AttemptEnd, Finish
+from pgw.core.payment import NextAction, PaymentRequest, Status, masked
+from pgw.core.plan import Plan
+
+EVENT_VERSION = 1
+"""Version of the event document; a member is only ever added under the same version."""
+
+SENDING_MARGIN = timedelta(seconds=2)
+"""What a lease has beyond the attempt's timeout: the commit that announced it, and a slow process."""
+
+Item = dict[str, Any]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One event, as it stands in the outbox and on the stream."""
+
+    event_id: str
+    type: str
+    version: int = EVENT_VERSION
+    payment_id: str
+    attempt_number: int
+    gateway_id: str
+    payment_method: str
+    issuing_bank: str
+    size_band: str
+    merchant_id: str
+    status: str
+    blame: str
+    error_code: str | None
+    latency_ms: int | None
+    amount_minor: int
+    currency: str
+    experiment_id: str | None
+    variant: str | None
+    occurred_at: datetime
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """The facts of a payment that each of its events repeats."""
+
+    payment_id: str
+    payment_method: str
+    issuing_bank: str
+    size_band: str
+    merchant_id: str
+    amount_minor: int
+    currency: str
+    experiment_id: str | None
+    variant: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """One attempt about to be called: written before the call, owned until `lease_until`."""
+
+    number: int
+    gateway_id: str
+    started_at: datetime
+    timeout: timedelta
+    fallback_reason: str | None = None
+
+    @property
+    def lease_until(self) -> datetime:
+        """The moment from which a verifier may take the attempt over."""
+        return self.started_at + self.timeout + SENDING_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One attempt's end: when, after how many milliseconds, and when to enquire if it is not definitive."""
+
+    number: int
+    gateway_id: str
+    end: AttemptEnd
+    at: datetime
+    latency_ms: int | None
+    next_check_at: datetime | None = None
+
+
+def digest(request: PaymentRequest, ledger_id: str) -> str:
+    """Fingerprint a request's decoded values, keyed by the ledger, so that the same body is known without keeping it."""
+    document = msgspec.json.encode(request, order="deterministic")
+    return hashlib.blake2b(document, key=ledger_id.encode(), digest_size=16).hexdigest()
+
+
+def subject_of(payment_id: str, plan: Plan) -> Subject:
+    """Collect what a payment's events repeat."""
+    context, arm = plan.context, plan.experiment
+    return Subject(
+        payment_id=payment_id,
+        payment_method=context.payment_method,
+        issuing_bank=context.issuing_bank,
+        size_band=context.size_band,
+        merchant_id=context.merchant_id,
+        amount_minor=context.amount_minor,
+        currency=context.currency,
+        experiment_id=arm.experiment_id if arm else None,
+        variant=arm.variant if arm else None,
+    )
+
+
+def event_of(kind: str, event_id: str, subject: Subject, ended: Ended, status: str, latency_ms: int | None) -> Event:
+    """Write one event; `status` is the attempt's for `payment.attempted`, else the payment's."""
+    return Event(
+        event_id=event_id,
+        type=kind,
+        attempt_number=ended.number,
+        gateway_id=ended.gateway_id,
+        status=status,
+        blame=ended.end.blame,
+        error_code=ended.end.error_code,
+        latency_ms=latency_ms,
+        occurred_at=ended.at,
+        **msgspec.structs.asdict(subject),
+    )
+
+
+def opening(
+    payment_id: str,
+    key: str,
+    fingerprint: str,
+    request: PaymentRequest,
+    plan: Plan,
+    first: Announced,
+    created_at: datetime,
+) -> Item:
+    """Claim the key, keep the plan, announce the first attempt."""
+    return {
+        "payment_id": payment_id,
+        "merchant_id": request.merchant_id,
+        "idempotency_key": key,
+        "request_digest": fingerprint,
+        "customer_id": request.customer_id,
+        "merchant_reference": request.merchant_reference,
+        "amount_minor": request.amount_minor,
+        "currency": request.currency,
+        "payment_method": request.payment_method,
+        "issuing_bank": plan.context.issuing_bank,
+        "size_band": plan.context.size_band,
+        "instrument": masked(request.instrument),
+        "routing_strategy": plan.strategy,
+        "routing_reason": plan.reason_summary,
+        "experiment_id": plan.experiment.experiment_id if plan.experiment else None,
+        "variant": plan.experiment.variant if plan.experiment else None,
+        "metadata": request.metadata,
+        "created_at": created_at,
+        "plan": plan,
+        **_announced(first),
+    }
+
+
+def _announced(attempt: Announced) -> Item:
+    return {
+        "attempt_number": attempt.number,
+        "gateway_id": attempt.gateway_id,
+        "circuit_breaker_state": "CLOSED",
+        "fallback_reason": attempt.fallback_reason,
+        "started_at": attempt.started_at,
+        "next_check_at": attempt.lease_until,
+    }
+
+
+def _ended(payment_id: str, ended: Ended, event: Event) -> Item:
+    return {
+        "payment_id": payment_id,
+        "end_number": ended.number,
+        "end_status": ended.end.status,
+        "end_error_code": ended.end.error_code,
+        "end_blame": ended.end.blame,
+        "end_latency_ms": ended.latency_ms,
+        "end_transaction_ref": ended.end.transaction_ref,
+        "end_next_check_at": ended.next_check_at,
+        "ended_at": ended.at,
+        "event": event,
+    }
+
+
+def turning(subject: Subject, ended: Ended, following: Announced, event_id: str) -> Item:
+    """End attempt k and announce attempt k + 1."""
+    event = event_of("payment.attempted", event_id, subject, ended, ended.end.status, ended.latency_ms)
+    return {**_ended(subject.payment_id, ended, event), **_announced(following)}
+
+
+def closing(
+    subject: Subject,
+    ended: Ended,
+    finish: Finish,
+    latency_ms: int,
+    next_action: NextAction | None,
+    event_ids: tuple[str, str],
+) -> Item:
+    """End the last attempt and set the payment's status; a payment that reached its end also says so in an event."""
+    event = event_of("payment.attempted", event_ids[0], subject, ended, ended.end.status, ended.latency_ms)
+    return {
+        **_ended(subject.payment_id, ended, event),
+        **_settled(subject, ended, finish, latency_ms, event_ids[1]),
+        "next_action": next_action,
+    }
+
+
+def settling(
+    subject: Subject,
+    ended: Ended,
+    settlement: Settlement,
+    latency_ms: int,
+    check: Item,
+    event_ids: tuple[str, str],
+) -> Item:
+    """End an unknown attempt, and its payment, by what an enquiry found."""
+    finish = settlement.finish
+    event = event_of("payment.verified", event_ids[0], subject, ended, finish.status, latency_ms)
+    return {
+        **_ended(subject.payment_id, ended, event),
+        **_settled(subject, ended, finish, latency_ms, event_ids[1]),
+        **check,
+        "next_action": None,
+    }
+
+
+def _settled(subject: Subject, ended: Ended, finish: Finish, latency_ms: int, event_id: str) -> Item:
+    completed = None
+    if finish.status.is_final:
+        completed = event_of("payment.completed", event_id, subject, ended, finish.status, latency_ms)
+    return {
+        "payment_status": finish.status,
+        "failure_code": finish.failure_code,
+        "gateway_used": gateway_used(ended, finish),
+        "attempts_made": ended.number,
+        "payment_latency_ms": latency_ms,
+        "completed": completed,
+    }
+
+
+def gateway_used(ended: Ended, finish: Finish) -> str | None:
+    """Name the gateway that has the payment; none when none was reached."""
+    unreached = finish.status is Status.FAILURE and (ended.end.error_code or "").startswith("NOT_SENT_")
+    return None if unreached else ended.gateway_id

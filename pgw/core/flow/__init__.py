@@ -1,0 +1,1 @@
+"""The imperative shell, in the order of the line a payment walks."""

@@ -1,0 +1,43 @@
+"""Coroutines -> tasks that end by themselves: whoever waits may go away, the work goes on."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class OwnedTasks:
+    """The tasks of one process; `drain` waits for them within a budget."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run in a task of its own and wait for it; cancelling the wait does not cancel the work."""
+        return await asyncio.shield(self._own(work))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run without anybody waiting."""
+        self._own(work)
+
+    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Read here, so that a refusal whose waiter has gone is not reported as a lost exception.
+            task.exception()
+
+    async def drain(self, within_s: float) -> int:
+        """Wait for all tasks, at most `within_s`; return how many are left, their attempts are for verification."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+        left = len(self._tasks)
+        for task in tuple(self._tasks):
+            task.cancel()
+        return left

@@ -1,0 +1,105 @@
+"""Attempts nobody knows the end of -> their end, by asking the gateway; never by charging, never by time."""
+
+import asyncio
+import logging
+
+from pgw.core.enquiry import (
+    CHECK_LEASE,
+    Finding,
+    Pending,
+    Undecided,
+    next_check_at,
+    result_word,
+    settle,
+)
+from pgw.core.errors import PgwError
+from pgw.core.facts import Ended, Item, settling, subject_of
+from pgw.core.ids import uuid7
+from pgw.core.ledger.payments_seen import decision_of
+from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, Due, due
+from pgw.core.outcome import attempt_end
+from pgw.core.ports import Reference, World
+
+log = logging.getLogger(__name__)
+
+MAX_DUE = 200
+"""Attempts looked at in one round."""
+
+MAX_ENQUIRIES = 16
+"""Enquiries under way at once: a gateway that just recovered must not be met by all the checks it caused."""
+
+
+async def verify_due(world: World) -> int:
+    """Ask about every attempt that is due; return how many were claimed. Many workers may do this at once."""
+    found = await world.ledger.read(due, world.clock.now(), MAX_DUE)
+    gate = asyncio.Semaphore(MAX_ENQUIRIES)
+
+    async def one(each: Due) -> bool:
+        async with gate:
+            return await _check(world, each)
+
+    return sum(await asyncio.gather(*(one(each) for each in found)))
+
+
+async def _check(world: World, each: Due) -> bool:
+    """Claim, ask, write. An attempt whose check cannot be written stays due."""
+    try:
+        claimed_at = world.clock.now()
+        claimed_until = claimed_at + CHECK_LEASE
+        claim: Item = {
+            "payment_id": each.payment_id,
+            "attempt_number": each.attempt_number,
+            "gateway_id": each.gateway_id,
+            "due_at": each.due_at,
+            "claimed_at": claimed_at,
+            "claimed_until": claimed_until,
+        }
+        if not await world.ledger.commit(CLAIM, claim):
+            return False
+        finding = await _ask(world, each)
+        await _write(world, each, finding, claim)
+    except PgwError as fault:
+        log.warning("payment %s attempt %d: check not written: %s", each.payment_id, each.attempt_number, fault)
+    return True
+
+
+async def _ask(world: World, each: Due) -> Finding:
+    gateway = world.gateways.get(each.gateway_id)
+    if gateway is None:
+        return Undecided(Pending.UNREACHABLE, "NO_ADAPTER")
+    try:
+        async with asyncio.timeout(world.timeout_ms / 1000):
+            return await gateway.enquire(Reference(each.payment_id, each.attempt_number))
+    except TimeoutError:
+        return Undecided(Pending.UNREACHABLE, "TIMEOUT")
+    except Exception as fault:
+        # An adapter's bug must not stop the check: it is asked again on schedule.
+        log.exception("%s: enquire raised %s", each.gateway_id, type(fault).__name__)
+        return Undecided(Pending.UNREACHABLE, "ADAPTER_FAULT")
+
+
+async def _write(world: World, each: Due, finding: Finding, claim: Item) -> None:
+    now = world.clock.now()
+    check: Item = {
+        "check_number": each.checks_made + 1,
+        "checked_at": now,
+        "result": result_word(finding),
+        "error_code": finding.error_code if isinstance(finding, Undecided) else None,
+    }
+    if isinstance(finding, Undecided):
+        again = next_check_at(each.checks_made + 1, now, world.rng)
+        await world.ledger.commit(RECORD, {**claim, **check, "next_check_at": again})
+        return
+    stored = await world.ledger.read(decision_of, each.payment_id)
+    assert stored is not None, "a payment is opened together with its decision"
+    settlement = settle(finding, each.amount_minor, each.currency)
+    ended = Ended(each.attempt_number, each.gateway_id, settlement.end, now, each.latency_ms)
+    item = settling(
+        subject_of(each.payment_id, stored[0]),
+        ended,
+        settlement,
+        round((now - each.created_at).total_seconds() * 1000),
+        {**check, "error_code": attempt_end(finding).error_code},
+        (uuid7(now, world.rng), uuid7(now, world.rng)),
+    )
+    await world.ledger.commit(SETTLE, item)

@@ -1,0 +1,1 @@
+"""Gateways: each turns one attempt into a verdict, and an enquiry into a finding."""

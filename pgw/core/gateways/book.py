@@ -1,0 +1,94 @@
+"""Sandbox outcomes -> an append-only file: what the sandbox gateways did, known again after a restart and to every process."""
+
+import os
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+
+class Entry(StrEnum):
+    """What a line of the book says happened."""
+
+    CAPTURED = "CAPTURED"
+    DECLINED = "DECLINED"
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One outcome. `effective_at` lies in the future for money that moves late."""
+
+    payment_id: str
+    attempt_number: int
+    gateway_id: str
+    amount_minor: int
+    currency: str
+    status: Entry
+    transaction_ref: str
+    reason: str | None
+    effective_at: datetime
+
+
+class Charge(Struct, frozen=True, kw_only=True):
+    """One movement of money, as the book is shown."""
+
+    payment_id: str
+    attempt_number: int
+    gateway_id: str
+    amount_minor: int
+    currency: str
+    status: Entry
+
+
+class Book:
+    """The file. A line is written with one append, which the kernel keeps whole, before the gateway answers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._read_to = 0
+        self._lines: dict[tuple[str, str, int], list[Line]] = {}
+        self._decoder = msgspec.json.Decoder(Line)
+
+    def write(self, *lines: Line) -> None:
+        """Append outcomes; survives the process, and does not try to survive the machine: it is a sandbox."""
+        if self._descriptor is None:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(self._descriptor, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+    def find(self, gateway_id: str, payment_id: str, attempt_number: int, now: datetime) -> Line | None:
+        """Return the newest outcome of one attempt that has taken effect by `now`."""
+        self._catch_up()
+        lines = self._lines.get((gateway_id, payment_id, attempt_number), ())
+        return next((line for line in reversed(lines) if line.effective_at <= now), None)
+
+    def charges(self, now: datetime) -> list[Charge]:
+        """List every movement of money that has taken effect by `now`, in the order written."""
+        self._catch_up()
+        return [
+            msgspec.convert(line, Charge, from_attributes=True)
+            for lines in self._lines.values()
+            for line in lines
+            if line.status is Entry.CAPTURED and line.effective_at <= now
+        ]
+
+    def close(self) -> None:
+        """Give the file up."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _catch_up(self) -> None:
+        """Read what any process has appended since the last look; a line still being written waits for the next."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read_to)
+            for text in file:
+                if not text.endswith(b"\n"):
+                    break
+                self._read_to += len(text)
+                line = self._decoder.decode(text)
+                self._lines.setdefault((line.gateway_id, line.payment_id, line.attempt_number), []).append(line)

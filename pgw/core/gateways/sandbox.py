@@ -1,0 +1,102 @@
+"""ChargeOrder -> Verdict, without money: gateways that approve everything, or do what the payment's address tells them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.gateways.book import Book, Entry, Line
+from pgw.core.outcome import Captured, Decline, Unknown, Verdict, declined
+from pgw.core.payment import Upi
+from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Reference
+
+SLOW_S = 1.0
+LATE = timedelta(seconds=5)
+FOREVER_S = 3600.0
+"""How long a call that never answers hangs; every caller's deadline is shorter."""
+
+CUSTOMER_REASON = "payment_cancelled"
+GATEWAY_REASON = "gateway_technical_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What one attempt does: decline for a reason (or capture), when money moves, how long the answer takes."""
+
+    reason: str | None = None
+    captures_after: timedelta | None = None
+    answers_after_s: float = 0.0
+
+
+APPROVE = Behaviour(captures_after=timedelta())
+
+
+def behaviour(vpa: str | None, attempt_number: int) -> Behaviour:
+    """Read what the payment's address asks for; any other address is approved."""
+    match vpa:
+        case "failure@sandbox":
+            return Behaviour(reason=CUSTOMER_REASON)
+        case "gateway-error@sandbox" if attempt_number == 1:
+            return Behaviour(reason=GATEWAY_REASON)
+        case "timeout@sandbox":
+            return Behaviour(captures_after=timedelta(), answers_after_s=FOREVER_S)
+        case "slow@sandbox":
+            return Behaviour(captures_after=timedelta(), answers_after_s=SLOW_S)
+        case "late@sandbox":
+            return Behaviour(reason=CUSTOMER_REASON, captures_after=LATE)
+        case _:
+            return APPROVE
+
+
+class Sandbox:
+    """One in-process gateway with a book of its own deeds."""
+
+    def __init__(self, gateway_id: str, book: Book, clock: Clock) -> None:
+        self._gateway_id = gateway_id
+        self._book = book
+        self._clock = clock
+
+    async def charge(self, order: ChargeOrder) -> Verdict:
+        """Write the outcome into the book, then answer."""
+        number = order.reference.attempt_number
+        acts = behaviour(order.instrument.vpa if isinstance(order.instrument, Upi) else None, number)
+        if not order.may_send():
+            return NOT_SENT_LEASE
+        now = self._clock.now()
+        transaction_ref = f"{self._gateway_id}_{order.reference.payment_id.replace('-', '')}_{number}"
+        lines = []
+        if acts.reason is not None:
+            lines.append(self._line(order, Entry.DECLINED, transaction_ref, acts.reason, now))
+        if acts.captures_after is not None:
+            lines.append(self._line(order, Entry.CAPTURED, transaction_ref, None, now + acts.captures_after))
+        self._book.write(*lines)
+        if acts.answers_after_s:
+            await self._clock.sleep(acts.answers_after_s)
+        if acts.reason is not None:
+            return declined(acts.reason)
+        return Captured(transaction_ref, order.amount_minor, order.currency)
+
+    async def enquire(self, reference: Reference) -> Finding:
+        """Look into the book."""
+        line = self._book.find(self._gateway_id, reference.payment_id, reference.attempt_number, self._clock.now())
+        if line is None:
+            return Undecided(Pending.ABSENT)
+        if line.status is Entry.CAPTURED:
+            return Captured(line.transaction_ref, line.amount_minor, line.currency)
+        return _definitive(declined(line.reason or ""))
+
+    def _line(self, order: ChargeOrder, status: Entry, transaction_ref: str, reason: str | None, at: datetime) -> Line:
+        return Line(
+            payment_id=order.reference.payment_id,
+            attempt_number=order.reference.attempt_number,
+            gateway_id=self._gateway_id,
+            amount_minor=order.amount_minor,
+            currency=order.currency,
+            status=status,
+            transaction_ref=transaction_ref,
+            reason=reason,
+            effective_at=at,
+        )
+
+
+def _definitive(answer: Decline | Unknown) -> Finding:
+    return Undecided(Pending.STILL_PENDING, answer.error_code) if isinstance(answer, Unknown) else answer

@@ -1,0 +1,98 @@
+"""Configuration -> an append-only log: every change is a version with its actor and reason, the newest of a subject holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import to_builtins
+from sqlalchemy import Connection, Text, and_, func, select
+
+from pgw.core.context import SEED_BANKS
+from pgw.core.gateway import GatewayConfig
+from pgw.core.ledger.phase import Phase, put
+from pgw.core.ledger.tables import Json, When, Whole, configurations
+from pgw.core.payment import Document, Method
+from pgw.core.score import SEED_SCORING
+
+GATEWAY = "gateway:"
+RETRY_POLICY = "retry-policy:"
+SCORING = "scoring"
+BANKS = "banks"
+
+CONFIGURE = Phase(
+    name="configure",
+    columns={
+        "version": Whole,
+        "subject": Text(),
+        "document": Json(),
+        "actor": Text(),
+        "reason": Text(),
+        "changed_at": When(),
+    },
+    key="version",
+    order=("version",),
+    guard=lambda item: (
+        put(configurations, item).on_conflict_do_nothing(index_elements=["version"]).returning(configurations.c.version)
+    ),
+    effects=lambda _: (),
+)
+"""Appends one change under the version its author expected to be free; who comes second reads again and tries anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the log."""
+
+    version: int
+    subject: str
+    document: Document
+    actor: str
+    reason: str
+    changed_at: datetime
+
+
+def head(connection: Connection) -> int:
+    """Return the newest version."""
+    return connection.execute(select(func.max(configurations.c.version))).scalar_one() or 0
+
+
+def changes_since(connection: Connection, version: int) -> Sequence[Change]:
+    """List the newest row of each subject changed after `version`, in order."""
+    return _newest(connection, after=version, until=None)
+
+
+def as_of(connection: Connection, version: int) -> Sequence[Change]:
+    """List what held at `version`: the newest row of each subject up to it."""
+    return _newest(connection, after=0, until=version)
+
+
+def _newest(connection: Connection, after: int, until: int | None) -> Sequence[Change]:
+    span = configurations.c.version > after
+    if until is not None:
+        span = and_(span, configurations.c.version <= until)
+    newest = select(func.max(configurations.c.version)).where(span).group_by(configurations.c.subject)
+    query = select(configurations).where(configurations.c.version.in_(newest)).order_by(configurations.c.version)
+    return [Change(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001  # the public accessor
+
+
+def _sandbox(gateway_id: str, name: str, priority: int) -> GatewayConfig:
+    return GatewayConfig(
+        gateway_id=gateway_id,
+        display_name=f"{name} (sandbox)",
+        is_sandbox=True,
+        is_enabled=False,
+        priority=priority,
+        supported_methods=tuple(Method),
+        supported_currencies=("INR", "USD", "EUR"),
+        bank=name,
+    )
+
+
+SANDBOX_GATEWAYS = (_sandbox("hdfc", "HDFC", 20), _sandbox("icici", "ICICI", 30), _sandbox("axis", "AXIS", 40))
+
+SEED: tuple[tuple[str, Document], ...] = (
+    (SCORING, to_builtins(SEED_SCORING)),
+    (BANKS, to_builtins(SEED_BANKS)),
+    *((GATEWAY + gateway.gateway_id, to_builtins(gateway)) for gateway in SANDBOX_GATEWAYS),
+)
+"""What a new ledger begins with, one version each; sandbox gateways are off until a development server turns them on."""

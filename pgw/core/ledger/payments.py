@@ -1,0 +1,149 @@
+"""One payment's writes -> phases: open, turn, close."""
+
+from collections.abc import Callable
+
+from sqlalchemy import ColumnElement, Text, and_, or_, select, update
+from sqlalchemy.sql.selectable import FromClause
+
+from pgw.core.ledger.phase import Columns, Phase, Statement, put
+from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, routing_decisions
+from pgw.core.payment import AttemptStatus, Status
+
+UNSETTLED = (Status.PROCESSING, Status.REQUIRES_ACTION, Status.PENDING_VERIFICATION)
+"""Statuses a machine may still end; MANUAL_REVIEW is a person's."""
+
+DEFINITIVE = (AttemptStatus.SUCCESS, AttemptStatus.FAILURE)
+
+
+ENDED: Columns = {
+    "payment_id": Id,
+    "end_number": Whole,
+    "end_status": Text(),
+    "end_error_code": Text(),
+    "end_blame": Text(),
+    "end_latency_ms": Whole,
+    "end_transaction_ref": Text(),
+    "end_next_check_at": When(),
+    "ended_at": When(),
+    "event": Json(),
+}
+"""How an attempt ended; its members do not share a name with a column, so that none slips into the next attempt's row."""
+
+ANNOUNCED: Columns = {
+    "attempt_number": Whole,
+    "gateway_id": Text(),
+    "circuit_breaker_state": Text(),
+    "fallback_reason": Text(),
+    "started_at": When(),
+    "next_check_at": When(),
+}
+"""An attempt about to be called; `next_check_at` is the end of its lease."""
+
+
+def _announce(won: FromClause) -> Statement:
+    return put(attempts, won, status=AttemptStatus.SENDING, checks_made=0)  # type: ignore[no-any-return]
+
+
+def _end_attempt(item: FromClause, state: Callable[[FromClause], ColumnElement[bool]]) -> Statement:
+    return (
+        update(attempts)
+        .values(
+            status=item.c.end_status,
+            error_code=item.c.end_error_code,
+            blame=item.c.end_blame,
+            latency_ms=item.c.end_latency_ms,
+            transaction_ref=item.c.end_transaction_ref,
+            next_check_at=item.c.end_next_check_at,
+            ended_at=item.c.ended_at,
+        )
+        .where(
+            attempts.c.payment_id == item.c.payment_id,
+            attempts.c.attempt_number == item.c.end_number,
+            state(item),
+        )
+        .returning(attempts.c.payment_id)
+    )
+
+
+def _still_sending(_: FromClause) -> ColumnElement[bool]:
+    return attempts.c.status == AttemptStatus.SENDING
+
+
+def _sending_or_learned(item: FromClause) -> ColumnElement[bool]:
+    return or_(
+        attempts.c.status == AttemptStatus.SENDING,
+        and_(attempts.c.status == AttemptStatus.TIMEOUT, item.c.end_status.in_(DEFINITIVE)),
+    )
+
+
+def settle_payment(won: FromClause) -> Statement:
+    """Set the payment's status; a payment that has its answer, or waits for a person, keeps it."""
+    return (
+        update(payments)
+        .values(
+            status=won.c.payment_status,
+            failure_code=won.c.failure_code,
+            gateway_used=won.c.gateway_used,
+            transaction_ref=won.c.end_transaction_ref,
+            next_action=won.c.next_action,
+            attempts_made=won.c.attempts_made,
+            latency_ms=won.c.payment_latency_ms,
+            updated_at=won.c.ended_at,
+            version=payments.c.version + 1,
+        )
+        .where(payments.c.payment_id == won.c.payment_id, payments.c.status.in_(UNSETTLED))
+    )
+
+
+OPEN = Phase(
+    name="open",
+    columns={
+        **{c.name: c.type for c in payments.c if c.name not in {"status", "attempts_made", "updated_at", "version"}},
+        **ANNOUNCED,
+        "plan": Json(),
+    },
+    key="payment_id",
+    order=("merchant_id", "idempotency_key"),
+    guard=lambda item: (
+        put(payments, item, status=Status.PROCESSING, attempts_made=0, updated_at=item.c.created_at, version=1)
+        .on_conflict_do_nothing(index_elements=["merchant_id", "idempotency_key"])
+        .returning(payments.c.payment_id)
+    ),
+    effects=lambda won: (_announce(won), put(routing_decisions, won, decided_at=won.c.created_at)),
+)
+"""Claims the idempotency key, writes the plan and announces attempt 1."""
+
+TURN = Phase(
+    name="turn",
+    columns={**ENDED, **ANNOUNCED},
+    key="payment_id",
+    order=("payment_id",),
+    guard=lambda item: _end_attempt(item, _still_sending),
+    effects=lambda won: (_announce(won), put(outbox, won)),
+)
+"""Ends attempt k and announces k + 1, only while k is still this flow's: once a verifier has it, nothing follows."""
+
+CLOSE = Phase(
+    name="close",
+    columns={
+        **ENDED,
+        "payment_status": Text(),
+        "failure_code": Text(),
+        "gateway_used": Text(),
+        "next_action": Json(),
+        "attempts_made": Whole,
+        "payment_latency_ms": Whole,
+        "completed": Json(),
+    },
+    key="payment_id",
+    order=("payment_id",),
+    guard=lambda item: _end_attempt(item, _sending_or_learned),
+    effects=lambda won: (settle_payment(won), put(outbox, won), complete(won)),
+)
+"""Ends the last attempt and sets the payment's status. A definitive end merges over an unknown one, never the reverse."""
+
+
+def complete(won: FromClause) -> Statement:
+    """Write the event of a payment that reached its end, where the item carries one."""
+    finished = select(won).where(won.c.completed.is_not(None)).subquery("finished")
+    return put(outbox, finished, event=finished.c.completed)  # type: ignore[no-any-return]

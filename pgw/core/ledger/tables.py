@@ -1,0 +1,226 @@
+"""Facts -> tables: what the ledger keeps, in types that PostgreSQL and SQLite (STRICT) both hold exactly."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from pgw.core.payment import AttemptStatus, Status
+
+
+class When(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps text of one fixed width, so that order by text is order in time."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """TIMESTAMPTZ where it exists."""
+        return TIMESTAMP(timezone=True) if dialect.name == "postgresql" else Text()
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Write a moment."""
+        return value if value is None or dialect.name == "postgresql" else stamp(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Read a moment, always in UTC."""
+        del dialect
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return None if moment is None else moment.astimezone(UTC)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON document: JSONB, or its text."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """JSONB where it exists."""
+        return JSONB(none_as_null=True) if dialect.name == "postgresql" else Text()
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Write a document."""
+        return value if value is None or dialect.name == "postgresql" else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Read a document."""
+        return msgspec.json.decode(value) if value is not None and dialect.name != "postgresql" else value
+
+
+def stamp(moment: datetime) -> str:
+    """Write a UTC moment as items carry it, but always with its microseconds: SQLite keeps text of one width."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+Id = Text().with_variant(UUID(as_uuid=False), "postgresql")
+Whole = Integer().with_variant(BigInteger(), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(referred_table_name)s_fk",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_index",
+    }
+)
+
+
+def _one_of(column: str, words: type[Status | AttemptStatus]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(str(word)) for word in words)})", name=column)
+
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("payment_id", Id, primary_key=True),
+    Column("merchant_id", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("request_digest", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("merchant_reference", Text),
+    Column("status", Text, nullable=False),
+    Column("amount_minor", Whole, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("payment_method", Text, nullable=False),
+    Column("issuing_bank", Text, nullable=False),
+    Column("size_band", Text, nullable=False),
+    Column("instrument", Text, nullable=False),
+    Column("gateway_used", Text),
+    Column("transaction_ref", Text),
+    Column("routing_strategy", Text, nullable=False),
+    Column("routing_reason", Text, nullable=False),
+    Column("failure_code", Text),
+    Column("attempts_made", Whole, nullable=False),
+    Column("latency_ms", Whole),
+    Column("experiment_id", Id),
+    Column("variant", Text),
+    Column("next_action", Json),
+    Column("metadata", Json, nullable=False),
+    Column("created_at", When, nullable=False),
+    Column("updated_at", When, nullable=False),
+    Column("version", Whole, nullable=False),
+    UniqueConstraint("merchant_id", "idempotency_key"),
+    CheckConstraint("amount_minor > 0", name="amount"),
+    _one_of("status", Status),
+    Index(None, "merchant_id", "payment_id"),
+    Index(None, "customer_id"),
+    Index(
+        None,
+        "merchant_reference",
+        postgresql_where=text("merchant_reference IS NOT NULL"),
+        sqlite_where=text("merchant_reference IS NOT NULL"),
+    ),
+    sqlite_strict=True,
+)
+"""One row a payment; the unique (merchant_id, idempotency_key) is what makes a key mean one payment."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("payment_id", Id, ForeignKey("payments.payment_id"), primary_key=True),
+    Column("attempt_number", Whole, primary_key=True),
+    Column("gateway_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text),
+    Column("blame", Text),
+    Column("latency_ms", Whole),
+    Column("circuit_breaker_state", Text, nullable=False),
+    Column("fallback_reason", Text),
+    Column("transaction_ref", Text),
+    Column("started_at", When, nullable=False),
+    Column("ended_at", When),
+    Column("next_check_at", When),
+    Column("checks_made", Whole, nullable=False),
+    _one_of("status", AttemptStatus),
+    Index(
+        "attempts_due_index",
+        "next_check_at",
+        postgresql_where=text("next_check_at IS NOT NULL"),
+        sqlite_where=text("next_check_at IS NOT NULL"),
+    ),
+    Index(
+        None,
+        "transaction_ref",
+        postgresql_where=text("transaction_ref IS NOT NULL"),
+        sqlite_where=text("transaction_ref IS NOT NULL"),
+    ),
+    sqlite_strict=True,
+)
+"""One row for each announced call. `next_check_at` is when a verifier may ask: while SENDING, the end of the lease."""
+
+routing_decisions = Table(
+    "routing_decisions",
+    metadata,
+    Column("payment_id", Id, ForeignKey("payments.payment_id"), primary_key=True),
+    Column("decided_at", When, nullable=False),
+    Column("plan", Json, nullable=False),
+    sqlite_strict=True,
+)
+"""The plan of each payment, with every input it used."""
+
+verification_checks = Table(
+    "verification_checks",
+    metadata,
+    Column("payment_id", Id, primary_key=True),
+    Column("attempt_number", Whole, primary_key=True),
+    Column("check_number", Whole, primary_key=True),
+    Column("checked_at", When, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("error_code", Text),
+    ForeignKeyConstraint(["payment_id", "attempt_number"], ["attempts.payment_id", "attempts.attempt_number"]),
+    sqlite_strict=True,
+)
+"""Every enquiry about an attempt, and what it found."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("position", Whole, Identity(always=True), primary_key=True),
+    Column("event", Json, nullable=False),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+"""Events, written in the commit that makes them true. A position is unique, but not the order of publication."""
+
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("version", Whole, primary_key=True, autoincrement=False),
+    Column("subject", Text, nullable=False),
+    Column("document", Json, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", When, nullable=False),
+    Index(None, "subject", "version"),
+    sqlite_strict=True,
+)
+"""All configuration as one append-only log: the newest row of a subject holds, versions have no gap, nothing is lost."""
+
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    Column("ledger_id", Id, primary_key=True),
+    Column("created_at", When, nullable=False),
+    sqlite_strict=True,
+)
+"""One row: which ledger this is."""

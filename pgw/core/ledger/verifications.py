@@ -1,0 +1,250 @@
+"""Attempts under check -> their writes and reads: claim what is due, record an enquiry, settle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import Connection, Text, case, func, literal, select, update
+from sqlalchemy.sql.selectable import FromClause
+
+from pgw.core.enquiry import GIVE_UP_AFTER
+from pgw.core.ledger.payments import ENDED, complete, settle_payment
+from pgw.core.ledger.phase import Columns, Phase, Statement, put
+from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, verification_checks
+from pgw.core.outcome import Blame
+from pgw.core.payment import AttemptStatus, Status
+
+LEASE_EXPIRED = "LEASE_EXPIRED"
+"""Error code of an attempt whose owner never wrote its end: it crashed, hung, or lost the ledger."""
+
+_CHECKED: Columns = {"check_number": Whole, "checked_at": When(), "result": Text(), "error_code": Text()}
+
+
+def _claim(item: FromClause) -> Statement:
+    sending = attempts.c.status == AttemptStatus.SENDING
+    return (
+        update(attempts)
+        .values(
+            next_check_at=item.c.claimed_until,
+            status=case((sending, literal(AttemptStatus.TIMEOUT, Text())), else_=attempts.c.status),
+            error_code=case((sending, literal(LEASE_EXPIRED, Text())), else_=attempts.c.error_code),
+            blame=case((sending, literal(Blame.NONE, Text())), else_=attempts.c.blame),
+            ended_at=func.coalesce(attempts.c.ended_at, item.c.claimed_at),
+        )
+        .where(
+            attempts.c.payment_id == item.c.payment_id,
+            attempts.c.attempt_number == item.c.attempt_number,
+            attempts.c.next_check_at == item.c.due_at,
+        )
+        .returning(attempts.c.payment_id)
+    )
+
+
+def _overdue(won: FromClause) -> Statement:
+    return (
+        update(payments)
+        .values(
+            status=Status.PENDING_VERIFICATION,
+            gateway_used=won.c.gateway_id,
+            attempts_made=won.c.attempt_number,
+            updated_at=won.c.claimed_at,
+            version=payments.c.version + 1,
+        )
+        .where(payments.c.payment_id == won.c.payment_id, payments.c.status == Status.PROCESSING)
+    )
+
+
+CLAIM = Phase(
+    name="claim",
+    columns={
+        "payment_id": Id,
+        "attempt_number": Whole,
+        "gateway_id": Text(),
+        "due_at": When(),
+        "claimed_at": When(),
+        "claimed_until": When(),
+    },
+    key="payment_id",
+    order=("payment_id",),
+    guard=_claim,
+    effects=lambda won: (_overdue(won),),
+)
+"""Gives one worker an attempt that is due; one past its lease becomes unknown, whatever its owner still believes."""
+
+
+def _reschedule(item: FromClause) -> Statement:
+    return (
+        update(attempts)
+        .values(next_check_at=item.c.next_check_at, checks_made=item.c.check_number)
+        .where(
+            attempts.c.payment_id == item.c.payment_id,
+            attempts.c.attempt_number == item.c.attempt_number,
+            attempts.c.next_check_at == item.c.claimed_until,
+        )
+        .returning(attempts.c.payment_id)
+    )
+
+
+RECORD = Phase(
+    name="record",
+    columns={
+        "payment_id": Id,
+        "attempt_number": Whole,
+        "claimed_until": When(),
+        "next_check_at": When(),
+        **_CHECKED,
+    },
+    key="payment_id",
+    order=("payment_id",),
+    guard=_reschedule,
+    effects=lambda won: (put(verification_checks, won),),
+)
+"""Writes an enquiry that settled nothing, and when to ask again."""
+
+
+def _settle(item: FromClause) -> Statement:
+    return (
+        update(attempts)
+        .values(
+            status=item.c.end_status,
+            error_code=item.c.end_error_code,
+            blame=item.c.end_blame,
+            transaction_ref=item.c.end_transaction_ref,
+            next_check_at=item.c.end_next_check_at,
+            checks_made=item.c.check_number,
+        )
+        .where(
+            attempts.c.payment_id == item.c.payment_id,
+            attempts.c.attempt_number == item.c.end_number,
+            attempts.c.status == AttemptStatus.TIMEOUT,
+        )
+        .returning(attempts.c.payment_id)
+    )
+
+
+SETTLE = Phase(
+    name="settle",
+    columns={
+        **ENDED,
+        **_CHECKED,
+        "payment_status": Text(),
+        "failure_code": Text(),
+        "gateway_used": Text(),
+        "next_action": Json(),
+        "attempts_made": Whole,
+        "payment_latency_ms": Whole,
+        "completed": Json(),
+    },
+    key="payment_id",
+    order=("payment_id",),
+    guard=_settle,
+    effects=lambda won: (
+        put(verification_checks, won, attempt_number=won.c.end_number),
+        settle_payment(won),
+        put(outbox, won),
+        complete(won),
+    ),
+)
+"""Ends an unknown attempt, and its payment, by the gateway's definitive answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An attempt to ask about, with what its payment expects."""
+
+    payment_id: str
+    attempt_number: int
+    gateway_id: str
+    status: AttemptStatus
+    due_at: datetime
+    started_at: datetime
+    latency_ms: int | None
+    checks_made: int
+    amount_minor: int
+    currency: str
+    created_at: datetime
+
+
+def due(connection: Connection, now: datetime, limit: int) -> Sequence[Due]:
+    """List the attempts whose check is due, longest waiting first."""
+    query = (
+        select(
+            attempts.c.payment_id,
+            attempts.c.attempt_number,
+            attempts.c.gateway_id,
+            attempts.c.status,
+            attempts.c.next_check_at,
+            attempts.c.started_at,
+            attempts.c.latency_ms,
+            attempts.c.checks_made,
+            payments.c.amount_minor,
+            payments.c.currency,
+            payments.c.created_at,
+        )
+        .join(payments, payments.c.payment_id == attempts.c.payment_id)
+        .where(attempts.c.next_check_at <= now)
+        .order_by(attempts.c.next_check_at)
+        .limit(limit)
+    )
+    return [Due(*row) for row in connection.execute(query)]
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One enquiry."""
+
+    checked_at: datetime
+    result: str
+    error_code: str | None
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """How the check of a payment stands."""
+
+    payment_id: str
+    status: Status
+    state: str
+    checks_made: int
+    last_checked_at: datetime | None
+    last_result: str | None
+    next_check_at: datetime | None
+    gives_up_at: datetime
+    checks: tuple[Check, ...]
+
+
+def verification_of(connection: Connection, payment_id: str, shown: Status) -> Verification | None:
+    """Tell how a payment's check stands; None when it never needed one. `shown` is the status the payment is shown with."""
+    rows = connection.execute(
+        select(verification_checks)
+        .where(verification_checks.c.payment_id == payment_id)
+        .order_by(verification_checks.c.checked_at, verification_checks.c.check_number)
+    )
+    checks = tuple(Check(checked_at=row.checked_at, result=row.result, error_code=row.error_code) for row in rows)
+    attempt = connection.execute(
+        select(attempts.c.next_check_at, attempts.c.started_at)
+        .where(attempts.c.payment_id == payment_id)
+        .order_by(attempts.c.attempt_number.desc())
+        .limit(1)
+    ).one_or_none()
+    if attempt is None or (not checks and shown not in _UNDER_CHECK):
+        return None
+    return Verification(
+        payment_id=payment_id,
+        status=shown,
+        state=_state(shown),
+        checks_made=len(checks),
+        last_checked_at=checks[-1].checked_at if checks else None,
+        last_result=checks[-1].result if checks else None,
+        next_check_at=None if shown.is_final else attempt.next_check_at,
+        gives_up_at=attempt.started_at + GIVE_UP_AFTER,
+        checks=checks,
+    )
+
+
+_UNDER_CHECK = frozenset({Status.PENDING_VERIFICATION, Status.MANUAL_REVIEW})
+
+
+def _state(status: Status) -> str:
+    if status is Status.MANUAL_REVIEW:
+        return "manual_review"
+    return "done" if status.is_final else "scheduled"

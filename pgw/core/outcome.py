@@ -1,0 +1,232 @@
+"""What a gateway did -> Verdict -> the next step: the one place that says when another gateway may be tried."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pgw.core.payment import AttemptStatus, NextAction, Status
+
+
+class Blame(StrEnum):
+    """Who caused an outcome: only the gateway's own faults may ever be held against it."""
+
+    GATEWAY = "gateway"
+    BANK = "bank"
+    NETWORK = "network"
+    CUSTOMER = "customer"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Money moved: captured, with the amount and currency the gateway states."""
+
+    transaction_ref: str
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRequired:
+    """The customer must act before anything moves."""
+
+    transaction_ref: str
+    next_action: NextAction
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Proven: no charge can come of this attempt. `error_code` starts with `NOT_SENT_`."""
+
+    error_code: str
+    blame: Blame
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayDecline:
+    """A definitive no that another gateway may answer differently: gateway, bank or network is to blame."""
+
+    error_code: str
+    blame: Blame
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerDecline:
+    """A definitive no that lies with the customer or the merchant: asking elsewhere would change nothing."""
+
+    error_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Anything else: money may have moved. There is no way from here to another gateway."""
+
+    error_code: str
+    blame: Blame
+
+
+Decline = GatewayDecline | CustomerDecline
+Verdict = Captured | ActionRequired | NotSent | Decline | Unknown
+
+AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
+GATEWAYS_UNAVAILABLE = "GATEWAYS_UNAVAILABLE"
+
+# Reason codes as Razorpay documents them (payments, error codes; the vocabulary of Indian gateways). A reason says who
+# is to blame; those in UNKNOWN_REASONS leave open whether money moved, whoever is to blame.
+GATEWAY_REASONS = frozenset(
+    {
+        "gateway_technical_error",
+        "server_error",
+        "invalid_response_from_gateway",
+        "payment_declined_due_to_high_traffic",
+        "credit_failed",
+        "payment_method_not_enabled",
+        "merchant_not_activated",
+    }
+)
+BANK_REASONS = frozenset(
+    {
+        "bank_technical_error",
+        "bank_not_available",
+        "bank_cutoff_in_progress",
+        "issuer_technical_error",
+        "psp_not_available",
+        "upi_app_technical_error",
+    }
+)
+CUSTOMER_REASONS = frozenset(
+    {
+        "insufficient_funds",
+        "incorrect_otp",
+        "incorrect_pin",
+        "incorrect_cvv",
+        "incorrect_card_details",
+        "incorrect_card_expiry_date",
+        "transaction_daily_limit_exceeded",
+        "transaction_limit_exceeded",
+        "amount_limit_exceeded",
+        "payment_cancelled",
+        "payment_declined",
+        "payment_failed",
+        "payment_collect_request_expired",
+        "invalid_vpa",
+        "card_expired",
+        "payment_risk_check_failed",
+        "order_amount_mismatch",
+    }
+)
+UNKNOWN_REASONS = frozenset(
+    {
+        "payment_timed_out",
+        "request_timed_out",
+        "payment_pending",
+        "deemed_transaction",
+        "verification_failed",
+        "invalid_response_from_gateway",
+        "collect_request_pending",
+        "duplicate_request",
+        "duplicate_rrn_found",
+        "server_error",
+    }
+)
+TECHNICAL_REASONS = frozenset(reason for reason in GATEWAY_REASONS | BANK_REASONS if reason.endswith("technical_error"))
+MONEY_STEPS = frozenset(
+    {
+        "payment_debit_request",
+        "payment_debit_response",
+        "payment_credit_request",
+        "payment_credit_response",
+        "payment_status_request",
+        "payment_status_response",
+        "payment_response",
+    }
+)
+"""Steps at or after the debit: a technical error there may hide a debit that happened."""
+
+
+def declined(reason: str, step: str | None = None) -> Decline | Unknown:
+    """Read a well-formed refusal by its reason and step; a reason the tables do not know is UNKNOWN, never a decline."""
+    code = reason.upper()
+    blame = _blame(reason)
+    if blame is None:
+        return Unknown(code, Blame.NONE)
+    if reason in UNKNOWN_REASONS or (reason in TECHNICAL_REASONS and step in MONEY_STEPS):
+        return Unknown(code, blame)
+    return CustomerDecline(code) if blame is Blame.CUSTOMER else GatewayDecline(code, blame)
+
+
+def _blame(reason: str) -> Blame | None:
+    if reason in GATEWAY_REASONS:
+        return Blame.GATEWAY
+    if reason in BANK_REASONS:
+        return Blame.BANK
+    return Blame.CUSTOMER if reason in CUSTOMER_REASONS else None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How one attempt is written down."""
+
+    status: AttemptStatus
+    error_code: str | None
+    blame: Blame
+    transaction_ref: str | None = None
+
+
+def attempt_end(verdict: Verdict) -> AttemptEnd:
+    """Turn a verdict into the attempt's row."""
+    match verdict:
+        case Captured(transaction_ref=ref):
+            return AttemptEnd(AttemptStatus.SUCCESS, None, Blame.NONE, ref)
+        case ActionRequired(transaction_ref=ref):
+            return AttemptEnd(AttemptStatus.REQUIRES_ACTION, None, Blame.NONE, ref)
+        case NotSent(error_code=code, blame=blame) | GatewayDecline(error_code=code, blame=blame):
+            return AttemptEnd(AttemptStatus.FAILURE, code, blame)
+        case CustomerDecline(error_code=code):
+            return AttemptEnd(AttemptStatus.FAILURE, code, Blame.CUSTOMER)
+        case Unknown(error_code=code, blame=blame):
+            return AttemptEnd(AttemptStatus.TIMEOUT, code, blame)
+
+
+@dataclass(frozen=True, slots=True)
+class TryNext:
+    """Another gateway may be asked. The cause's type is the proof that no money can have moved."""
+
+    cause: NotSent | GatewayDecline
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The chain ends here with this payment status."""
+
+    status: Status
+    failure_code: str | None = None
+
+
+def next_step(verdict: Verdict, *, may_continue: bool, only_not_sent: bool) -> TryNext | Finish:
+    """Say what follows an attempt.
+
+    `may_continue`: the policy, the plan and the budget leave room for another attempt.
+    `only_not_sent`: every attempt so far, this one included, was NOT_SENT or skipped.
+    """
+    match verdict:
+        case Captured():
+            return Finish(Status.SUCCESS)
+        case ActionRequired():
+            return Finish(Status.REQUIRES_ACTION)
+        case NotSent() | GatewayDecline() if may_continue:
+            return TryNext(verdict)
+        case NotSent() | GatewayDecline() if only_not_sent:
+            return Finish(Status.FAILURE, GATEWAYS_UNAVAILABLE)
+        case NotSent(error_code=code) | GatewayDecline(error_code=code) | CustomerDecline(error_code=code):
+            return Finish(Status.FAILURE, code)
+        case Unknown():
+            return Finish(Status.PENDING_VERIFICATION)
+
+
+def checked_amount(verdict: Verdict, amount_minor: int, currency: str) -> Verdict:
+    """Take a capture of another amount or currency for what it is: not this payment's success, and not a failure."""
+    match verdict:
+        case Captured(amount_minor=amount, currency=unit) if (amount, unit) != (amount_minor, currency):
+            return Unknown(AMOUNT_MISMATCH, Blame.GATEWAY)
+        case _:
+            return verdict

@@ -1,0 +1,88 @@
+"""What the flow asks of the world -> narrow interfaces, each with a real adapter and an embedded or virtual one."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+from pgw.core.enquiry import Finding
+from pgw.core.outcome import Blame, NotSent, Verdict
+from pgw.core.payment import Instrument
+from pgw.core.plan import Snapshot
+
+T = TypeVar("T")
+
+NOT_SENT_LEASE = NotSent("NOT_SENT_LEASE_EXPIRED", Blame.NONE)
+"""The sender was held up until its lease no longer covered the call: it did not send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """How a gateway knows one attempt: our own names for it, so that it can be found when its answer was lost."""
+
+    payment_id: str
+    attempt_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeOrder:
+    """One attempt to move money. `may_send` is asked right before the first byte of the charging call leaves."""
+
+    reference: Reference
+    idempotency_key: str
+    amount_minor: int
+    currency: str
+    instrument: Instrument
+    may_send: Callable[[], bool]
+
+
+class Gateway(Protocol):
+    """One payment gateway. Both calls are bounded from outside by a deadline; neither retries."""
+
+    async def charge(self, order: ChargeOrder) -> Verdict:
+        """Charge once. NOT_SENT only by proof; what is not known is UNKNOWN; an exception counts as UNKNOWN."""
+
+    async def enquire(self, reference: Reference) -> Finding:
+        """Ask what became of an attempt; never charges."""
+
+
+class Clock(Protocol):
+    """Time: `now` for what people read, `elapsed` (seconds, counting suspended time) for leases and deadlines."""
+
+    def now(self) -> datetime:
+        """Return the moment in UTC."""
+
+    def elapsed(self) -> float:
+        """Return seconds since some fixed moment; never jumps back, goes on while the machine or process is stopped."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Ledger(Protocol):
+    """The only truth. Writes go through `commit`, one item at a time, and are durable when it returns."""
+
+    async def commit(self, phase: Any, item: Mapping[str, Any]) -> bool:
+        """Return whether the item won its guard. Raises LedgerUnavailable when that is not known in time."""
+
+    async def read(self, query: Callable[..., T], *args: Any) -> T:
+        """Run a plain function `query(connection, *args)` on a connection of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that the flow needs from outside, built in one place.
+
+    `snapshot` returns the newest configuration and health. `timeout_ms` is the time of one attempt where a gateway
+    names none. `ledger_id` keys the fingerprints of requests. `spawn` runs what must end even if nobody waits for it.
+    """
+
+    ledger: Ledger
+    gateways: Mapping[str, Gateway]
+    clock: Clock
+    rng: Random
+    snapshot: Callable[[], Snapshot]
+    timeout_ms: int
+    ledger_id: str
+    spawn: Callable[[Coroutine[Any, Any, None]], None]

@@ -1,0 +1,1 @@
+"""The HTTP door: requests in, the flow asked, answers out; no business rules."""

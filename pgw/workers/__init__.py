@@ -1,0 +1,1 @@
+"""Loops beside the requests: each does one thing, again and again."""

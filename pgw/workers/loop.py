@@ -1,0 +1,47 @@
+"""A step -> the same step for ever: the only `while` that waits, with its pause, its heartbeat and its end."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from pgw.core.errors import PgwError
+from pgw.core.ports import Clock
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Runs `step` every `every_s` seconds until stopped; a step that fails is logged and tried again on time."""
+
+    def __init__(self, name: str, every_s: float, step: Callable[[], Awaitable[object]], clock: Clock) -> None:
+        self.name = name
+        self.every_s = every_s
+        self._step = step
+        self._clock = clock
+        self._last_good = clock.elapsed()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, in a task of the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"pgw-{self.name}")
+
+    async def stop(self) -> None:
+        """End, in the middle of a pause or a step: every step leaves what it did not finish to the next one."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def silent_for_s(self) -> float:
+        """Return the seconds since a step last ended well."""
+        return self._clock.elapsed() - self._last_good
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._step()
+                self._last_good = self._clock.elapsed()
+            except PgwError as fault:
+                log.warning("%s: %s", self.name, fault)
+            except Exception:
+                log.exception("%s: a step failed", self.name)
+            await self._clock.sleep(self.every_s)

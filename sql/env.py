@@ -1,0 +1,13 @@
+"""A connection -> migrations run on it: the caller opens, locks and commits."""
+
+from alembic import context
+
+from pgw.core.ledger.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    compare_type=True,
+    transactional_ddl=False,
+)
+context.run_migrations()

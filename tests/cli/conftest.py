@@ -1,0 +1,70 @@
+"""What the tests of the command line share: a clean environment, a stub server, and a way to run a command."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pgw.cli.app import run
+from pgw.settings import SETTINGS
+from tests.cli import documents
+from tests.cli.stub import Stub, running_stub
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Pgw = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Set no variable of pgw but a home that does not exist."""
+    for name in (*(each.name for each in SETTINGS), "NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PGW_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def pgw(capsys: pytest.CaptureFixture[str]) -> Pgw:
+    """Run a command in this process: `pgw("gateway", "list")`."""
+
+    def ended(*arguments: str) -> Ended:
+        code = run(list(arguments))
+        out, err = capsys.readouterr()
+        return Ended(code, out, err)
+
+    return ended
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """Run a server that knows one payment and four gateways, and point PGW_SERVER at it."""
+    with running_stub() as server:
+        path = f"/payments/{documents.PAYMENT_ID}"
+        server.answer("GET /gateways", documents.gateway_list())
+        server.answer("GET /payments", {"items": [documents.payment()], "next": None})
+        server.answer(f"GET {path}", documents.payment())
+        server.answer(
+            f"GET {path}/routing-decision", documents.decision(recomputed={"identical": True, "differences": []})
+        )
+        server.answer(f"GET {path}/attempts", documents.attempts())
+        server.answer(
+            f"GET {path}/status-verification", documents.problem(404, "NO_VERIFICATION", "never needed"), status=404
+        )
+        server.answer("GET /retry-policy/m_001", documents.policy())
+        server.answer("PUT /retry-policy/m_001", {**documents.policy(), "max_attempts": 2})
+        server.answer("GET /scoring/debug", documents.scores())
+        disabled = {**documents.gateway_list()["items"][0], "is_enabled": False}
+        server.answer("PATCH /gateways/hdfc", disabled)
+        monkeypatch.setenv("PGW_SERVER", server.address)
+        yield server

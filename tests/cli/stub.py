@@ -1,0 +1,89 @@
+"""A server in a thread that answers what a test told it to, and remembers what it was asked."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, as it came."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class Stub:
+    """`answers` maps `GET /path` to a status and a document; a document of bytes goes out as it is, as text."""
+
+    address: str
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    silent: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, request: str, document: object, status: int = 200) -> None:
+        """Answer a request so from now on."""
+        self.answers[request] = (status, document)
+
+    @property
+    def lines(self) -> list[str]:
+        """Return what was asked so far, without queries."""
+        return [f"{each.method} {each.path}" for each in self.asked]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    stub: ClassVar[Stub]
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        if self.stub.silent.is_set():
+            self.close_connection = True
+            return
+        parts = urlsplit(self.path)
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.stub.asked.append(Asked(self.command, parts.path, query, dict(self.headers), body))
+        missing = (404, {"status": 404, "code": "NOT_FOUND", "detail": f"there is no {parts.path}"})
+        status, document = self.stub.answers.get(f"{self.command} {parts.path}", missing)
+        content = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html" if isinstance(document, bytes) else "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in self.stub.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = _answer  # noqa: N815  # the names http.server calls
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@contextmanager
+def running_stub() -> Iterator[Stub]:
+    """Run a stub on a port of its own."""
+    handler = type("Handler", (_Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    stub = Stub(f"http://127.0.0.1:{server.server_address[1]}")
+    handler.stub = stub  # type: ignore[attr-defined]  # made above
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
