@@ -1,9 +1,9 @@
 """Settings -> House: the only place that builds the world the flow runs in."""
 
 from dataclasses import dataclass
-from random import SystemRandom
 
 from pgw.core.flow.clock import SystemClock
+from pgw.core.flow.entropy import Entropy
 from pgw.core.flow.owned import OwnedTasks
 from pgw.core.flow.snapshot import Snapshots
 from pgw.core.gateway import GatewayConfig
@@ -62,7 +62,7 @@ async def open_house(settings: Settings, only: frozenset[str] | None = None) -> 
         ledger=ledger,
         gateways=gateways,
         clock=clock,
-        rng=SystemRandom(),
+        rng=Entropy(),
         snapshot=lambda: snapshots.current,
         timeout_ms=settings.gateway_timeout_ms,
         ledger_id=ledger_id,

@@ -3,10 +3,10 @@
 import os
 import sys
 import traceback
-from enum import StrEnum
 
 import typer
 
+from pgw.cli._typer import defer_pydantic
 from pgw.cli.exits import MEANINGS, CommandError, Exit, exit_of
 from pgw.cli.lazy import Lazy, LazyGroup
 from pgw.cli.screen import Screen
@@ -31,23 +31,16 @@ class Commands(LazyGroup):
     table = COMMANDS
 
 
-class Output(StrEnum):
-    """How data is written to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    MD = "md"
+FORMATS = ("table", "json", "jsonl", "csv", "md")
 
 
-def _finish(screen: Screen | None, output: Output, *, quiet: bool, **_: object) -> int:
+def _finish(screen: Screen | None, output: str, *, quiet: bool, **_: object) -> int:
     """Write what a command found; return its exit code."""
     if screen is None:
         return Exit.DONE
     from pgw.cli.render import write  # noqa: PLC0415  # help writes no data
 
-    write(screen, "quiet" if quiet else output.value)
+    write(screen, "quiet" if quiet else output)
     return screen.exit_code
 
 
@@ -64,6 +57,8 @@ def _ending() -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
+defer_pydantic()
+
 app = typer.Typer(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,6 +69,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+def _known(output: str) -> str:
+    if output not in FORMATS:
+        raise typer.BadParameter(f"'{output}' is not one of {', '.join(FORMATS)}")
+    return output
 
 
 def _version(wanted: bool) -> None:
@@ -89,7 +90,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    output: Output = typer.Option(Output.TABLE, "-o", "--output", help="How to write data."),
+    output: str = typer.Option(
+        "table", "-o", "--output", metavar="|".join(FORMATS), callback=_known, help="How to write data."
+    ),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Only ids or names."),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:

@@ -1,9 +1,10 @@
 """Finding, checks made -> what becomes of an unknown attempt, and when to ask again."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
+
+from msgspec import Struct
 
 from pgw.core.outcome import AttemptEnd, Captured, Decline, Finish, Unknown, attempt_end, checked_amount
 from pgw.core.payment import Status
@@ -17,8 +18,7 @@ class Pending(StrEnum):
     UNREACHABLE = "UNREACHABLE"
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(Struct, frozen=True):
     """The gateway gave no definitive answer."""
 
     result: Pending
@@ -60,8 +60,7 @@ def result_word(finding: Finding) -> str:
             return "FAILURE"
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """How a definitive answer ends the attempt and its payment."""
 
     end: AttemptEnd

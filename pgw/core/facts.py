@@ -1,7 +1,6 @@
 """What happened to a payment -> the items the ledger writes, and the events others learn it from."""
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,8 +59,7 @@ class Subject(Struct, frozen=True, kw_only=True):
     variant: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
+class Announced(Struct, frozen=True):
     """One attempt about to be called: written before the call, owned until `lease_until`."""
 
     number: int
@@ -76,8 +74,7 @@ class Announced:
         return self.started_at + self.timeout + SENDING_MARGIN
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """One attempt's end: when, after how many milliseconds, and when to enquire if it is not definitive."""
 
     number: int

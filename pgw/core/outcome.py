@@ -1,7 +1,8 @@
 """What a gateway did -> Verdict -> the next step: the one place that says when another gateway may be tried."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from pgw.core.payment import AttemptStatus, NextAction, Status
 
@@ -16,8 +17,7 @@ class Blame(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(Struct, frozen=True):
     """Money moved: captured, with the amount and currency the gateway states."""
 
     transaction_ref: str
@@ -25,39 +25,34 @@ class Captured:
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class ActionRequired:
+class ActionRequired(Struct, frozen=True):
     """The customer must act before anything moves."""
 
     transaction_ref: str
     next_action: NextAction
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(Struct, frozen=True):
     """Proven: no charge can come of this attempt. `error_code` starts with `NOT_SENT_`."""
 
     error_code: str
     blame: Blame
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayDecline:
+class GatewayDecline(Struct, frozen=True):
     """A definitive no that another gateway may answer differently: gateway, bank or network is to blame."""
 
     error_code: str
     blame: Blame
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerDecline:
+class CustomerDecline(Struct, frozen=True):
     """A definitive no that lies with the customer or the merchant: asking elsewhere would change nothing."""
 
     error_code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Anything else: money may have moved. There is no way from here to another gateway."""
 
     error_code: str
@@ -162,8 +157,7 @@ def _blame(reason: str) -> Blame | None:
     return Blame.CUSTOMER if reason in CUSTOMER_REASONS else None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(Struct, frozen=True):
     """How one attempt is written down."""
 
     status: AttemptStatus
@@ -187,15 +181,13 @@ def attempt_end(verdict: Verdict) -> AttemptEnd:
             return AttemptEnd(AttemptStatus.TIMEOUT, code, blame)
 
 
-@dataclass(frozen=True, slots=True)
-class TryNext:
+class TryNext(Struct, frozen=True):
     """Another gateway may be asked. The cause's type is the proof that no money can have moved."""
 
     cause: NotSent | GatewayDecline
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The chain ends here with this payment status."""
 
     status: Status

@@ -6,6 +6,8 @@ from datetime import datetime
 from random import Random
 from typing import Any, Protocol, TypeVar
 
+from msgspec import Struct
+
 from pgw.core.enquiry import Finding
 from pgw.core.outcome import Blame, NotSent, Verdict
 from pgw.core.payment import Instrument
@@ -17,16 +19,14 @@ NOT_SENT_LEASE = NotSent("NOT_SENT_LEASE_EXPIRED", Blame.NONE)
 """The sender was held up until its lease no longer covered the call: it did not send."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """How a gateway knows one attempt: our own names for it, so that it can be found when its answer was lost."""
 
     payment_id: str
     attempt_number: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeOrder:
+class ChargeOrder(Struct, frozen=True):
     """One attempt to move money. `may_send` is asked right before the first byte of the charging call leaves."""
 
     reference: Reference

@@ -99,6 +99,4 @@ def _escaped(name: str) -> str:
 
 def json_answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> HTTPResponse:
     """Write a value as JSON."""
-    return HTTPResponse(
-        msgspec.json.encode(document).decode(), status=status, headers=headers, content_type="application/json"
-    )
+    return HTTPResponse(msgspec.json.encode(document), status=status, headers=headers, content_type="application/json")

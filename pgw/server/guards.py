@@ -1,10 +1,14 @@
 """Request -> who may pass: request ids, keys, and what must not stand in a path or header."""
 
 import hmac
+import logging
+import random
 import re
 from urllib.parse import unquote
 
-from sanic import HTTPResponse, Request
+from sanic import Request
+from sanic.http import Http
+from sanic.response import BaseHTTPResponse
 
 from pgw.assembly import House
 from pgw.core import card_data
@@ -12,6 +16,13 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.ids import uuid7
 from pgw.server.codec import card_data_refusal
 from pgw.settings import Settings
+
+access = logging.getLogger("pgw.access")
+
+ONE_IN = 100
+"""At log level info one successful answer in so many is logged; each line costs as much as a database row."""
+
+SERVER_FAULT = 500
 
 KEY_HEADER = "x-internal-api-key"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -28,6 +39,7 @@ def house_of(request: Request) -> House:
 async def identify(request: Request) -> None:
     """Give the request its id, and refuse card data outside the body; runs before every route."""
     house = house_of(request)
+    request.ctx.began = house.world.clock.elapsed()
     given = request.headers.get("x-request-id", "")
     request.ctx.request_id = uuid7(house.world.clock.now(), house.world.rng)
     if _holds_card_data(request.raw_url) or _holds_card_data(given.encode("utf-8", "replace")):
@@ -36,11 +48,24 @@ async def identify(request: Request) -> None:
         request.ctx.request_id = given
 
 
-async def label(request: Request, response: HTTPResponse) -> None:
-    """Put the request's id on its answer; while draining, also end the connection, so that the stop need not wait."""
+async def label(request: Request, response: BaseHTTPResponse) -> None:
+    """Put the request's id on its answer and log it; while draining, end the connection, so that the stop need not wait."""
     response.headers["X-Request-Id"] = getattr(request.ctx, "request_id", "")
-    if request.app.ctx.draining and request.stream is not None:
+    _log(request, response)
+    if request.app.ctx.draining and isinstance(request.stream, Http):
         request.stream.keep_alive = False
+
+
+def _log(request: Request, response: BaseHTTPResponse) -> None:
+    """Log answers: all at debug, faults and a sample at info; the route's pattern, never its values."""
+    sampled = response.status >= SERVER_FAULT or random.random() < 1 / ONE_IN  # noqa: S311  # a sample, no secret
+    level = logging.INFO if sampled else logging.DEBUG
+    if not access.isEnabledFor(level):
+        return
+    route = request.route.path if request.route else "-"
+    now = house_of(request).world.clock.elapsed()
+    took_ms = (now - getattr(request.ctx, "began", now)) * 1000
+    access.log(level, "%s /%s %d %.1f ms %s", request.method, route, response.status, took_ms, request.ctx.request_id)
 
 
 def _holds_card_data(raw: bytes) -> bool:

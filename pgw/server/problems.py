@@ -1,5 +1,6 @@
 """PgwError, or anything Sanic raises -> application/problem+json (RFC 9457); the only place that knows HTTP statuses."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -70,7 +71,7 @@ def problem(refusal: PgwError, request_id: str, status: int | None = None) -> HT
         document["errors"] = refusal.errors
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
     return HTTPResponse(
-        msgspec.json.encode(document).decode(),
+        msgspec.json.encode(document),
         status=document["status"],
         headers=headers,
         content_type="application/problem+json",
@@ -91,10 +92,13 @@ class Problems(ErrorHandler):
             answer = problem(_of_sanic(exception), request_id, exception.status_code)
             answer.headers.update(exception.headers or {})
             return answer
-        log.error("request %s failed: %s", request_id, type(exception).__name__, exc_info=exception)
+        if not isinstance(exception, asyncio.CancelledError):
+            # A cancelled handler is a client that went away: nobody is there to answer, and nothing went wrong.
+            log.error("request %s failed: %s", request_id, type(exception).__name__, exc_info=exception)
         return problem(PgwError(Code.INTERNAL, "pgw failed; the log has this request's id"), request_id)
 
-    def log(self, request: Request, exception: Exception) -> None:
+    @staticmethod
+    def log(request: Request, exception: Exception) -> None:
         """Say nothing: `default` logs what deserves it, without the request's values."""
 
 

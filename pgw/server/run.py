@@ -30,9 +30,6 @@ from pgw.settings import Settings, refusals
 
 log = logging.getLogger(__name__)
 
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may hold the interpreter: the ledger's writer must not wait five milliseconds for its turn."""
-
 SERVE_FILE = "serve.json"
 BACKLOG = 1024
 
@@ -42,7 +39,6 @@ def serve(settings: Settings, gateways: frozenset[str] | None = None, *, embedde
     if found := refusals(settings):
         raise PgwError(Code.REFUSED_TO_START, "; ".join(found))
     _set_up_logging(settings)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _sole_server(settings), _listening(settings) as listener:
         _prepare_store(settings)
         app = create_app(settings, live=True, only=gateways, embedded_workers=embedded_workers)

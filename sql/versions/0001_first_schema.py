@@ -109,7 +109,6 @@ def upgrade() -> None:
             "status IN ('SENDING', 'SUCCESS', 'FAILURE', 'TIMEOUT', 'REQUIRES_ACTION', 'SKIPPED', 'REVERSED')",
             name=op.f("attempts_status_check"),
         ),
-        sa.ForeignKeyConstraint(["payment_id"], ["payments.payment_id"], name=op.f("attempts_payments_fk")),
         sa.PrimaryKeyConstraint("payment_id", "attempt_number", name=op.f("attempts_pk")),
         sqlite_strict=True,
     )
@@ -134,7 +133,6 @@ def upgrade() -> None:
         sa.Column("payment_id", Id, nullable=False),
         sa.Column("decided_at", When(), nullable=False),
         sa.Column("plan", Json(), nullable=False),
-        sa.ForeignKeyConstraint(["payment_id"], ["payments.payment_id"], name=op.f("routing_decisions_payments_fk")),
         sa.PrimaryKeyConstraint("payment_id", name=op.f("routing_decisions_pk")),
         sqlite_strict=True,
     )
@@ -146,11 +144,6 @@ def upgrade() -> None:
         sa.Column("checked_at", When(), nullable=False),
         sa.Column("result", sa.Text(), nullable=False),
         sa.Column("error_code", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["payment_id", "attempt_number"],
-            ["attempts.payment_id", "attempts.attempt_number"],
-            name=op.f("verification_checks_attempts_fk"),
-        ),
         sa.PrimaryKeyConstraint("payment_id", "attempt_number", "check_number", name=op.f("verification_checks_pk")),
         sqlite_strict=True,
     )

@@ -1,5 +1,6 @@
 """What the tests of the command line share: a clean environment, a stub server, and a way to run a command."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgw.cli.app import run
+from pgw.core.ledger.store import upgrade
 from pgw.settings import SETTINGS
 from tests.cli import documents
 from tests.cli.stub import Stub, running_stub
@@ -32,6 +34,20 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PGW_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def _fresh_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ledger") / "pgw.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def ledger(home: Path, _fresh_ledger: Path) -> Path:
+    """Put a new ledger where the settings look for it."""
+    home.mkdir()
+    return Path(shutil.copy(_fresh_ledger, home / "pgw.db"))
 
 
 @pytest.fixture
@@ -64,7 +80,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
         server.answer("GET /retry-policy/m_001", documents.policy())
         server.answer("PUT /retry-policy/m_001", {**documents.policy(), "max_attempts": 2})
         server.answer("GET /scoring/debug", documents.scores())
-        disabled = {**documents.gateway_list()["items"][0], "is_enabled": False}
-        server.answer("PATCH /gateways/hdfc", disabled)
+        for gateway in documents.gateway_list()["items"]:
+            server.answer(f"PATCH /gateways/{gateway['gateway_id']}", {**gateway, "is_enabled": False})
         monkeypatch.setenv("PGW_SERVER", server.address)
         yield server

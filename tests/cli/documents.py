@@ -1,9 +1,10 @@
 """The documents a server answers with, built by the core itself, so that the screens meet what they will meet."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from msgspec import to_builtins
+import msgspec
 from msgspec.structs import replace
 
 from pgw.core.context import Context, SizeBand
@@ -12,8 +13,8 @@ from pgw.core.payment import Attempt, AttemptStatus, Method, Payment, Status
 from pgw.core.plan import Snapshot, explain, make_plan, seed_of
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=UTC)
-PAYMENT_ID = "019c1379-f0fb-7a3e-9c41-0123456789ab"
-OTHER_ID = "019c1379-f0fb-7a3e-9c41-ba9876543210"
+PAYMENT_ID = "01980c5e-7f4a-7cc2-9a5c-6b3f7d2e1a90"
+OTHER_ID = "01980c5e-7f4a-7cc2-9a5c-90a1e2d7f3b6"
 
 
 def _gateway(gateway_id: str, bank: str, priority: int) -> GatewayConfig:
@@ -57,15 +58,20 @@ PLAN = make_plan(
 )
 
 
+def _sent(value: object) -> Any:
+    """Return a value as it arrives: written by the server, read by the standard library."""
+    return json.loads(msgspec.json.encode(value))
+
+
 def gateway_list() -> dict[str, Any]:
     """Answer of GET /gateways."""
-    items = [{**to_builtins(each), "disabled_reason": REASONS.get(each.gateway_id), "version": 3} for each in GATEWAYS]
+    items = [{**_sent(each), "disabled_reason": REASONS.get(each.gateway_id), "version": 3} for each in GATEWAYS]
     return {"items": items, "next": None}
 
 
 def payment(payment_id: str = PAYMENT_ID, status: Status = Status.SUCCESS) -> dict[str, Any]:
     """Answer of GET /payments/{id}."""
-    document: dict[str, Any] = to_builtins(
+    document: dict[str, Any] = _sent(
         Payment(
             payment_id=payment_id,
             merchant_id="m_001",
@@ -95,7 +101,7 @@ def payment(payment_id: str = PAYMENT_ID, status: Status = Status.SUCCESS) -> di
 
 def decision(**more: object) -> dict[str, Any]:
     """Answer of GET /payments/{id}/routing-decision, with members of the test's own."""
-    return {**to_builtins(explain(PLAN, PAYMENT_ID, NOW)), **more}
+    return {**_sent(explain(PLAN, PAYMENT_ID, NOW)), **more}
 
 
 def attempts() -> dict[str, Any]:
@@ -128,7 +134,7 @@ def attempts() -> dict[str, Any]:
         "total_attempts": 2,
         "final_status": "SUCCESS",
         "total_latency_ms": 27,
-        "attempts": [to_builtins(first), to_builtins(second)],
+        "attempts": [_sent(first), _sent(second)],
     }
 
 

@@ -29,7 +29,11 @@ class Stub:
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
-    silent: threading.Event = field(default_factory=threading.Event)
+    hangs_up: bool = False
+    answers_now: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.answers_now.set()
 
     def answer(self, request: str, document: object, status: int = 200) -> None:
         """Answer a request so from now on."""
@@ -44,9 +48,11 @@ class Stub:
 class _Handler(BaseHTTPRequestHandler):
     stub: ClassVar[Stub]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def _answer(self) -> None:
-        if self.stub.silent.is_set():
+        self.stub.answers_now.wait(10)
+        if self.stub.hangs_up:
             self.close_connection = True
             return
         parts = urlsplit(self.path)
@@ -84,6 +90,7 @@ def running_stub() -> Iterator[Stub]:
     try:
         yield stub
     finally:
+        stub.answers_now.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -1,6 +1,7 @@
 """Every gateway is either a candidate that takes the payment, or left out for the first reason that holds."""
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,36 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgw.core.candidates import Excluded, Reason, choose, refusal
-from pgw.core.context import Context, SizeBand
+from pgw.core.context import Context
 from pgw.core.errors import Code
 from pgw.core.gateway import GatewayConfig
 from pgw.core.payment import Method
-from tests.core.drawn import contexts, gateway_lists
-
-CONTEXT = Context(
-    merchant_id="m_001",
-    amount_minor=1000,
-    currency="INR",
-    payment_method=Method.UPI,
-    issuing_bank="HDFC",
-    size_band=SizeBand.LT_500,
-    hour=12,
-    day_of_month=1,
-    fields=("customer.email",),
-)
-TAKES_IT = GatewayConfig(
-    gateway_id="hdfc",
-    display_name="HDFC",
-    is_sandbox=True,
-    is_enabled=True,
-    priority=0,
-    supported_methods=(Method.UPI,),
-    supported_currencies=("INR",),
-    required_fields=("customer.email",),
-)
+from tests.core.drawn import CONTEXT, TAKES_IT, contexts, gateway_lists
 
 # In the order of the checks: what makes a gateway unfit, and the reason given.
-UNFIT = [
+UNFIT: list[tuple[dict[str, Any], Reason]] = [
     ({"is_enabled": False}, Reason.DISABLED),
     ({"supported_methods": (Method.CARD,)}, Reason.METHOD),
     ({"supported_currencies": ("USD",)}, Reason.CURRENCY),

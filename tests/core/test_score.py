@@ -11,7 +11,6 @@ from pgw.core.context import Context, SizeBand
 from pgw.core.gateway import GatewayConfig
 from pgw.core.payment import Method
 from pgw.core.score import (
-    PRIOR_HEALTH,
     SEED_SCORING,
     Breakdown,
     Health,
@@ -23,23 +22,16 @@ from pgw.core.score import (
     rank,
     total,
 )
-from tests.core.drawn import contexts, gateway_lists, healths, scorings
-from tests.core.test_candidates import CONTEXT, TAKES_IT
-
-Cells = dict[tuple[str, str, str], Health]
+from tests.core.drawn import CONTEXT, TAKES_IT, contexts, gateway_lists, situations
 
 
 @st.composite
 def rankings(draw: st.DrawFn, *, seed_weights: bool = False) -> tuple[Ranked, ...]:
-    context = draw(contexts())
-    gateways: tuple[GatewayConfig, ...] = draw(gateway_lists)
-    names = [each.gateway_id for each in gateways]
-    known = draw(st.dictionaries(st.sampled_from([*names, "gone"]), healths))
-    cells: Cells = {(name, context.payment_method, context.issuing_bank): health for name, health in known.items()}
-    scoring: Scoring = draw(scorings(names))
+    context, snapshot = draw(situations())
+    scoring = snapshot.scoring
     if seed_weights:
         scoring = msgspec.structs.replace(scoring, weights=SEED_SCORING.weights)
-    return rank(context, gateways, cells, scoring)
+    return rank(context, snapshot.gateways, snapshot.health, scoring)
 
 
 def test_the_seeds_weights_are_those_of_the_contract_and_add_up_to_one() -> None:
@@ -148,15 +140,12 @@ def test_a_known_score() -> None:
     assert math.isclose(only.score, 0.874, abs_tol=1e-12)
 
 
-@given(rankings(), st.data())
-def test_a_breakdown_is_what_the_weights_make_of_the_inputs(ranked: tuple[Ranked, ...], data: st.DataObject) -> None:
-    """With one weight alone, the score is that term."""
-    assert PRIOR_HEALTH.observations == 0.0
-    term = data.draw(st.sampled_from(Weights.__struct_fields__))
+@given(contexts(), gateway_lists, st.sampled_from(Weights.__struct_fields__))
+def test_with_one_weight_alone_the_score_is_that_term(
+    context: Context, gateways: tuple[GatewayConfig, ...], term: str
+) -> None:
     alone = Weights(**{name: float(name == term) for name in Weights.__struct_fields__})
-    context = data.draw(contexts())
-    scoring = msgspec.structs.replace(SEED_SCORING, weights=alone)
-    for each in rank(context, data.draw(gateway_lists), {}, scoring):
+    for each in rank(context, gateways, {}, msgspec.structs.replace(SEED_SCORING, weights=alone)):
         inputs = msgspec.structs.asdict(each.inputs)
         assert each.score == inputs["success_rate" if term == "success" else term]
         assert each.breakdown == Breakdown(**{name: each.score * (name == term) for name in Weights.__struct_fields__})

@@ -81,7 +81,7 @@ def list_some(
             document = {"items": document["items"] + page["items"], "next": page["next"]}
     items = document["items"]
     if document["next"]:
-        say(f"note: there are more than these {len(items)}" + ("" if everything else ": --all lists every one"))
+        say(f"note: there may be more than these {len(items)}" + ("" if everything else ": --all lists every one"))
     return Screen(
         document=document,
         columns=COLUMNS,
@@ -101,10 +101,9 @@ def show(payment: str = PAYMENT) -> Screen:
     Its arrival, the decision, each attempt, each check, and where it stands.
     """
     with connect() as api:
-        path = f"/payments/{_payment_id(api, payment)}"
-        return story(
-            api.get(path), api.get(f"{path}/routing-decision"), api.get(f"{path}/attempts"), _verification(api, path)
-        )
+        found = _named(api, payment)
+        path = f"/payments/{found['payment_id']}"
+        return story(found, api.get(f"{path}/routing-decision"), api.get(f"{path}/attempts"), _verification(api, path))
 
 
 @app.command(epilog=examples("pgw payment why 01980c5e-7f4a-7cc2-9a5c-6b3f7d2e1a90", "pgw payment why ord-17 -o md"))
@@ -116,16 +115,21 @@ def why(payment: str = PAYMENT) -> Screen:
     from pgw.cli.explanation import explanation  # noqa: PLC0415  # list and show do without
 
     with connect() as api:
-        path = f"/payments/{_payment_id(api, payment)}"
-        decision = api.get(f"{path}/routing-decision", recompute="true")
-        return explanation(decision, api.get(path)["gateway_used"])
+        found = _named(api, payment)
+        decision = api.get(f"/payments/{found['payment_id']}/routing-decision", recompute="true")
+    return explanation(decision, found["gateway_used"])
 
 
 def _verification(api: Client, path: str) -> Any:
+    return _unless("NO_VERIFICATION", api, f"{path}/status-verification")
+
+
+def _unless(code: str, api: Client, path: str) -> Any:
+    """Return the document at a path, or None where the server refuses with this code."""
     try:
-        return api.get(f"{path}/status-verification")
+        return api.get(path)
     except RefusedError as refusal:
-        if refusal.code == "NO_VERIFICATION":
+        if refusal.code == code:
             return None
         raise
 
@@ -133,23 +137,22 @@ def _verification(api: Client, path: str) -> Any:
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def _payment_id(api: Client, name: str) -> str:
-    """Return the id a name means: itself, or that of the one payment with this reference."""
+def _named(api: Client, name: str) -> Row:
+    """Return the payment a name means: that of this id, or the one payment with this reference."""
     if _UUID.fullmatch(name):
-        return name.lower()
-    items = api.get("/payments", ref=name)["items"]
-    if len(items) == 1:
-        return str(items[0]["payment_id"])
+        found = _unless("NOT_FOUND", api, f"/payments/{name.lower()}")
+        items = [found] if found else []
+    else:
+        items = api.get("/payments", ref=name)["items"]
     if not items:
-        raise CommandError(
-            Exit.NOT_FOUND,
-            f"payment '{name}' does not exist, by id or by reference (pgw payment list shows the newest)",
-        )
-    ids = [each["payment_id"] for each in items[:SHOWN_MATCHES]]
-    rest = "" if len(items) <= SHOWN_MATCHES else f" and more (pgw payment list --ref {name})"
-    raise CommandError(
-        Exit.NOT_FOUND, f"'{name}' names {len(items)} payments, give the id of one: {', '.join(ids)}{rest}"
-    )
+        hint = "by id or by reference; pgw payment list shows the newest"
+        raise CommandError(Exit.NOT_FOUND, f"payment '{name}' does not exist ({hint})")
+    if len(items) > 1:
+        ids = ", ".join(each["payment_id"] for each in items[:SHOWN_MATCHES])
+        rest = f" and more, see pgw payment list --ref {name}" if len(items) > SHOWN_MATCHES else ""
+        message = f"'{name}' names {len(items)} payments: give the id of one ({ids}{rest})"
+        raise CommandError(Exit.NOT_FOUND, message)
+    return items[0]  # type: ignore[no-any-return]
 
 
 _AGO = re.compile(r"(\d{1,6})([smhd])")

@@ -42,6 +42,6 @@ def serve(
     if chosen is not None and "" in chosen:
         raise CommandError(Exit.USAGE, "--gateways has an empty name: give ids such as --gateways hdfc,icici")
     settings = load(bind=bind)
-    from pgw.server import run  # noqa: PLC0415  # sanic: only when there is something to serve
+    from pgw.server.run import serve as serve_until_told  # noqa: PLC0415  # sanic: only when there is work for it
 
-    run.serve(settings, gateways=chosen, embedded_workers=not no_embedded_workers)
+    serve_until_told(settings, gateways=chosen, embedded_workers=not no_embedded_workers)

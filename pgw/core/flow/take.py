@@ -2,8 +2,9 @@
 
 import logging
 from asyncio import Future
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from pgw.core.candidates import refusal
 from pgw.core.context import make_context
@@ -53,8 +54,7 @@ NOT_SENT_LEDGER = NotSent("NOT_SENT_LEDGER", Blame.NONE)
 """The ledger confirmed the announcement too late: the attempt was never called."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """The answer to a request: the payment, and whether it was there before."""
 
     payment: Payment
@@ -111,8 +111,7 @@ def _replay(world: World, existing: Stored | None, fingerprint: str) -> Taken:
     return Taken(existing.seen_at(now), replayed=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Owned:
+class _Owned(Struct, frozen=True):
     """An announced attempt and, on the clock's `elapsed`, the end of its lease."""
 
     attempt: Announced

@@ -33,10 +33,10 @@ class OpenLedger:
         self._on_sqlite = self._engine.dialect.name == "sqlite"
         if self._on_sqlite:
             runner: on_sqlite.OnSqlite | on_postgres.OnPostgres = on_sqlite.OnSqlite(self._engine)
-            self._writer = Writer(runner, on_sqlite.RETRYABLE, on_sqlite.ITEM_FAULT)
+            self._writer = Writer(runner, on_sqlite.RETRYABLE)
         else:
             runner = on_postgres.OnPostgres(self._engine)
-            self._writer = Writer(runner, on_postgres.RETRYABLE, on_postgres.ITEM_FAULT)
+            self._writer = Writer(runner, on_postgres.RETRYABLE)
 
     async def commit(self, phase: Phase, item: Item) -> bool:
         """Write one item; see Writer.commit."""

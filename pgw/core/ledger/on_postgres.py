@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Engine, cast, column, func, select
+from sqlalchemy import ARRAY, Engine, any_, cast, column, func, select
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON
 
 from pgw.core.ledger.phase import BATCH, Item, Phase
 
@@ -17,20 +17,32 @@ Group = tuple[Phase, Sequence[Item]]
 RETRYABLE = (psycopg.OperationalError, psycopg.InterfaceError)
 """Everybody's fault: the connection, the server, a deadlock, a serialization failure. The whole batch runs again."""
 
-ITEM_FAULT = (psycopg.DatabaseError,)
-"""Asked after RETRYABLE: what the database refuses of one item."""
+
+PLANNING = "; ".join(
+    f"SET {setting}"
+    for setting in (
+        "plan_cache_mode = force_generic_plan",
+        "enable_seqscan = off",
+        "enable_hashjoin = off",
+        "enable_mergejoin = off",
+        "jit = off",
+    )
+)
+"""The writer only looks rows up by key. Plans are made once, possibly on an empty table, and must still be right on ten
+million rows: a nested loop over an index always is, a scan that was cheap on the first day is not."""
 
 
 class Statements:
     """A phase, compiled once."""
 
     def __init__(self, phase: Phase) -> None:
-        rows = func.jsonb_to_recordset(cast(BATCH, JSONB)).table_valued(
+        rows = func.json_to_recordset(cast(BATCH, JSON)).table_valued(
             *[column(name, kind) for name, kind in phase.columns.items()], name="r"
         )
         item = select(rows.render_derived(with_types=True)).cte("item")
         guard = phase.guard(item).cte("guarded")
-        won = select(item).join(guard, guard.c[phase.key] == item.c[phase.key]).cte("won")
+        keys = func.array(select(guard.c[phase.key]).scalar_subquery(), type_=ARRAY(phase.columns[phase.key]))
+        won = select(item).where(item.c[phase.key] == any_(keys)).cte("won")
         effects = [effect.cte(f"effect_{number}") for number, effect in enumerate(phase.effects(won))]
         statement = select(guard.c[phase.key]).add_cte(*effects)
         compiled = statement.compile(dialect=postgresql.psycopg.dialect(), compile_kwargs={"render_postcompile": True})  # type: ignore[no-untyped-call]
@@ -87,5 +99,7 @@ class OnPostgres:
             pooled = self._engine.raw_connection()
             driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
             pooled.detach()
+            driver.execute(PLANNING)
+            driver.commit()
             self._connection = driver
         return self._connection

@@ -5,20 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Label, bindparam, case, func, select, type_coerce
+from sqlalchemy import Engine, bindparam, func, select, type_coerce
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.types import Text, TypeEngine
+from sqlalchemy.types import Text
 
 from pgw.core.ledger.phase import BATCH, Item, Phase
-from pgw.core.ledger.tables import When
+from pgw.core.ledger.tables import Json, When, stamp
 
 WON = bindparam("won", type_=Text(), required=False)
 
 RETRYABLE = (sqlite3.OperationalError, sqlite3.InterfaceError)
 """Everybody's fault: a busy file, a full disk. The whole batch runs again."""
-
-ITEM_FAULT = (sqlite3.DatabaseError,)
-"""Asked after RETRYABLE: what the database refuses of one item."""
 
 
 class Statements:
@@ -26,28 +23,40 @@ class Statements:
 
     def __init__(self, phase: Phase) -> None:
         each = func.json_each(BATCH).table_valued("value")
-        item = select(*[_member(each.c.value, name, kind) for name, kind in phase.columns.items()]).cte("item")
+        members = [
+            type_coerce(func.json_extract(each.c.value, f"$.{name}"), kind).label(name)
+            for name, kind in phase.columns.items()
+        ]
+        item = select(*members).cte("item")
         keys = func.json_each(WON).table_valued("value")
         won = select(item).where(item.c[phase.key].in_(select(keys.c.value))).cte("won")
         self.guard = _compiled(phase.guard(item))
         self.effects = [_compiled(effect) for effect in phase.effects(won)]
+        self._documents = [name for name, kind in phase.columns.items() if isinstance(kind, Json)]
+        self._moments = [name for name, kind in phase.columns.items() if isinstance(kind, When)]
 
+    def encode(self, items: Sequence[Item]) -> str:
+        """Write a batch. Documents travel as text, which SQLite would otherwise parse and write again for each column
+        it takes; moments with a fixed width, for their order as text is their order in time."""
+        return msgspec.json.encode([self._flat(item) for item in items]).decode()
 
-def _member(document: ColumnElement[Any], name: str, kind: TypeEngine[Any]) -> Label[Any]:
-    value: ColumnElement[Any] = func.json_extract(document, f"$.{name}")
-    if isinstance(kind, When):
-        # JSON leaves out microseconds that are zero; the ledger's text must not, or its order is not the order in time.
-        value = case(
-            (func.length(value) == len("2026-01-01T00:00:00Z"), func.replace(value, "Z", ".000000Z")), else_=value
-        )
-    return type_coerce(value, kind).label(name)
+    def _flat(self, item: Item) -> Item:
+        flat = dict(item)
+        for name in self._documents:
+            if flat.get(name) is not None:
+                flat[name] = msgspec.json.encode(flat[name]).decode()
+        for name in self._moments:
+            if flat.get(name) is not None:
+                flat[name] = stamp(flat[name])
+        return flat
 
 
 def _compiled(statement: Any) -> tuple[str, dict[str, Any]]:
     compiled = statement.compile(
-        dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
+        dialect=sqlite.dialect(paramstyle="named"),
+        compile_kwargs={"render_postcompile": True},
     )
-    return str(compiled), {k: v for k, v in compiled.params.items() if k not in (BATCH.key, WON.key)}
+    return str(compiled), {k: v for k, v in compiled.params.items() if k not in {BATCH.key, WON.key}}
 
 
 class OnSqlite:
@@ -81,7 +90,7 @@ class OnSqlite:
         statements = self._statements.get(phase)
         if statements is None:
             statements = self._statements[phase] = Statements(phase)
-        given = {BATCH.key: msgspec.json.encode(items).decode()}
+        given = {BATCH.key: statements.encode(items)}
         text, constants = statements.guard
         keys = [row[0] for row in connection.execute(text, {**constants, **given}).fetchall()]
         if keys:

@@ -125,8 +125,16 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def attempts_of(connection: Connection, payment_id: str) -> tuple[Attempt, ...]:
     """List a payment's attempts in order."""
-    query = select(attempts).where(attempts.c.payment_id == payment_id).order_by(attempts.c.attempt_number)
-    return tuple(msgspec.convert(dict(row._mapping), Attempt) for row in connection.execute(query))  # noqa: SLF001
+    query = (
+        select(*(attempts.c[name] for name in _ATTEMPT))
+        .where(attempts.c.payment_id == payment_id)
+        .order_by(attempts.c.attempt_number)
+    )
+    rows = connection.execute(query).mappings()
+    return tuple(Attempt(**{**row, "status": AttemptStatus(row["status"])}) for row in rows)
+
+
+_ATTEMPT = Attempt.__struct_fields__
 
 
 def decision_of(connection: Connection, payment_id: str) -> tuple[Plan, datetime] | None:

@@ -79,10 +79,9 @@ Fate = bool | Exception
 class Writer:
     """The group commit. Made and awaited on one event loop; `close` before that loop ends."""
 
-    def __init__(self, runner: Runner, retryable: tuple[type[Exception], ...], item_fault: tuple[type[Exception], ...]):
+    def __init__(self, runner: Runner, retryable: tuple[type[Exception], ...]) -> None:
         self._runner = runner
         self._retryable = retryable
-        self._item_fault = (*item_fault, UnicodeEncodeError)
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Waiter | None] = SimpleQueue()
         self._waiting: deque[Waiter] = deque()
@@ -112,7 +111,7 @@ class Writer:
         self._queue.put(waiter)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
-        return await asyncio.shield(waiter.fate)
+        return await waiter.fate
 
     async def close(self) -> None:
         """Write what is queued, then stop the thread and give the connection up."""
@@ -199,7 +198,8 @@ class Writer:
             self._runner.recover()
             fault = LedgerUnavailable("the ledger failed; whether it wrote is not known", written=None)
             return [fault] * len(batch)
-        except self._item_fault as refusal:  # type: ignore[misc]
+        except Exception as refusal:
+            # What the database refuses, and what cannot even be encoded, is some item's own fault.
             self._runner.recover()
             if len(batch) == 1:
                 log.exception("the ledger refused one %s item", batch[0].phase.name)
