@@ -88,7 +88,7 @@ class Settings:
 
 
 def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settings:
-    """Read the settings; a flag (`bind=...`) that is given beats its variable. Raises PgwError naming every bad value."""
+    """Read the settings; a flag that is given (`bind=`) beats its variable. Raises PgwError naming every bad value."""
     bad: list[str] = []
     keys = _keys(environ.get("INTERNAL_API_KEY", DEVELOPMENT_KEY), bad)
     own_key = "INTERNAL_API_KEY" in environ and DEVELOPMENT_KEY not in keys

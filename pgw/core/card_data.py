@@ -34,12 +34,12 @@ def may_hold_card_data(raw: bytes) -> bool:
 
 
 def in_text(text: str) -> bool:
-    """Find a full card number: a run of 13..19 digits, single spaces or dashes allowed, Luhn-valid, standing alone."""
+    """Find a full card number: 13..19 digits standing alone, single spaces or dashes allowed, Luhn-valid."""
     return any(_is_card_number(digits) for digits in _runs(text))
 
 
 def in_document(document: Any) -> bool:
-    """Find a card number or a security code anywhere in a decoded JSON document; its depth is bounded by the decoder."""
+    """Find a full card number: 13..19 digits that stand alone, single spaces or dashes allowed, Luhn-valid."""
     match document:
         case dict():
             return any(

@@ -27,7 +27,7 @@ class Undecided(Struct, frozen=True):
 
 Settled = Captured | Decline
 Finding = Settled | Undecided
-"""What an enquiry can find. NOT_SENT is not among it: a gateway that knows nothing of an attempt is ABSENT, no proof."""
+"""What an enquiry can find. NOT_SENT is not among it: a gateway that knows nothing of an attempt proves nothing."""
 
 GIVE_UP_AFTER = timedelta(days=5)
 """RBI's turn-around time: a UPI debit without confirmation is reversed by the bank on T+5 at the latest."""
@@ -44,7 +44,7 @@ CHECK_LEASE = timedelta(seconds=30)
 
 
 def next_check_at(checks_made: int, now: datetime, rng: Random) -> datetime:
-    """Return when to ask again after `checks_made` enquiries (0: the first check of an attempt that just ended unknown)."""
+    """Return when to ask again after `checks_made` enquiries; 0 is an attempt that just ended unknown."""
     delay = FIRST_CHECKS_S[checks_made] if checks_made < len(FIRST_CHECKS_S) else LATER_CHECKS_S
     return now + timedelta(seconds=delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER))
 

@@ -86,7 +86,7 @@ class Ended(Struct, frozen=True):
 
 
 def digest(request: PaymentRequest, ledger_id: str) -> str:
-    """Fingerprint a request's decoded values, keyed by the ledger, so that the same body is known without keeping it."""
+    """Fingerprint a request's decoded values, keyed by the ledger: the same body is known without keeping it."""
     document = msgspec.json.encode(request, order="deterministic")
     return hashlib.blake2b(document, key=ledger_id.encode(), digest_size=16).hexdigest()
 

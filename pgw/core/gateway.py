@@ -13,7 +13,7 @@ MethodSet = Annotated[tuple[Method, ...], Meta(min_length=1, max_length=len(Meth
 
 
 class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One gateway as operators configure it. `bank` is the issuer it is at home with; fees are basis points plus minor units."""
+    """One gateway as operators configure it. `bank`: the issuer it is at home with. Fees: basis points, minor units."""
 
     gateway_id: str
     display_name: str

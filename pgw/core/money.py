@@ -20,7 +20,7 @@ MINOR_DIGITS: dict[str, int] = {
     **dict.fromkeys(_THREE_DIGITS.split(), 3),
     **dict.fromkeys(_FOUR_DIGITS.split(), 4),
 }
-"""Currency -> number of digits after the point (ISO 4217 table A.1; funds and metal codes without a minor unit left out)."""
+"""Currency -> digits after the point (ISO 4217 table A.1, without the codes that have no minor unit)."""
 
 
 def in_words(amount_minor: int, currency: str) -> str:

@@ -139,7 +139,7 @@ MONEY_STEPS = frozenset(
 
 
 def declined(reason: str, step: str | None = None) -> Decline | Unknown:
-    """Read a well-formed refusal by its reason and step; a reason the tables do not know is UNKNOWN, never a decline."""
+    """Read a well-formed refusal by its reason and step; a reason not in the tables is UNKNOWN, never a decline."""
     code = reason.upper()
     blame = _blame(reason)
     if blame is None:

@@ -19,7 +19,7 @@ SNAPSHOT_LIMIT = timedelta(seconds=5)
 class Snapshot(Struct, frozen=True, kw_only=True):
     """All a decision may know, replaced as a whole.
 
-    `unavailable` maps a gateway id to why this process cannot use it; `versions` a configuration subject to its version.
+    `unavailable` maps a gateway id to why this process cannot use it, `versions` a subject to its version.
     """
 
     config_version: int
@@ -79,7 +79,7 @@ def make_plan(context: Context, snapshot: Snapshot, seed: int, now: datetime) ->
 
 
 def recompute(plan: Plan, configuration: Snapshot) -> Plan:
-    """Decide again from a stored plan's own inputs and the configuration of its version; equal unless something lied."""
+    """Decide again from a plan's own inputs and the configuration of its version; equal unless something lied."""
     context = plan.context
     health = {
         (each.gateway_id, str(context.payment_method), context.issuing_bank): Health(

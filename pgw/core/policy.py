@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a merchant allows. `retry_on_timeout` is kept as asked, never honoured: an unknown outcome is not retried."""
+    """What a merchant allows. `retry_on_timeout` is kept, never honoured: an unknown outcome is not retried."""
 
     merchant_id: Annotated[str, Meta(min_length=1, max_length=64)]
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3

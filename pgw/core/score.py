@@ -12,7 +12,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 class Health(Struct, frozen=True):
-    """What is known of one (gateway, method, bank): success rate in [0, 1], 95th percentile latency in ms, calls seen."""
+    """What is known of one (gateway, method, bank): success rate in [0, 1], p95 latency in ms, calls seen."""
 
     success_rate: float
     latency_p95_ms: float

@@ -15,7 +15,7 @@ from pgw.settings import Settings
 from pgw.workers.embedded import loops
 
 GC_AFTER = 20_000
-"""Allocations between two young collections: a payment makes a few dozen objects, and next to none of them in cycles."""
+"""Allocations between two young collections: a payment makes a few dozen objects, next to none in cycles."""
 
 
 def create_app(
@@ -31,7 +31,7 @@ def create_app(
     app.config.RESPONSE_TIMEOUT = 120
     app.config.ACCESS_LOG = False
     app.config.KEEP_ALIVE_TIMEOUT = 75
-    # TouchUp takes unused signals out of Sanic's classes, a tenth of every request; but a second app in the same process
+    # TouchUp takes unused signals out of Sanic's classes, a tenth of every request; but a second app in one process
     # would find the classes already rewritten, so it is for the server only.
     app.config.TOUCHUP = live
     app.ctx.draining = False

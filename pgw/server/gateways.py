@@ -23,7 +23,7 @@ class GatewayPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is_enabled: bool | UnsetType = UNSET
     priority: Annotated[int, Meta(ge=0, le=1_000)] | UnsetType = UNSET
     supported_methods: MethodSet | UnsetType = UNSET
-    timeout_ms: TimeoutMs | None | UnsetType = UNSET
+    timeout_ms: TimeoutMs | UnsetType | None = UNSET
     min_amount_minor: AmountMinor | UnsetType = UNSET
     max_amount_minor: AmountMinor | UnsetType = UNSET
     fee_bps: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET

@@ -49,7 +49,7 @@ async def identify(request: Request) -> None:
 
 
 async def label(request: Request, response: BaseHTTPResponse) -> None:
-    """Put the request's id on its answer and log it; while draining, end the connection, so that the stop need not wait."""
+    """Put the request's id on its answer and log it; while draining, end the connection for the stop's sake."""
     response.headers["X-Request-Id"] = getattr(request.ctx, "request_id", "")
     _log(request, response)
     if request.app.ctx.draining and isinstance(request.stream, Http):

@@ -81,10 +81,12 @@ async def index(request: Request) -> HTTPResponse:
     _check(query)
     house = house_of(request)
     now = house.world.clock.now()
-    wanted = Wanted(query.merchant_id, query.status, query.ref, query.since, query.cursor, query.limit)
+    wanted = Wanted(query.merchant_id, query.status, query.ref, query.since, query.cursor, query.limit + 1)
+    # One row more than asked for tells whether there is a next page.
     rows = await house.ledger.read(listed, wanted, now)
-    following = rows[-1].payment.payment_id if len(rows) == query.limit else None
-    return json_answer({"items": [row.seen_at(now) for row in rows], "next": following})
+    page = rows[: query.limit]
+    following = page[-1].payment.payment_id if len(rows) > query.limit else None
+    return json_answer({"items": [row.seen_at(now) for row in page], "next": following})
 
 
 def _check(query: ListQuery) -> None:

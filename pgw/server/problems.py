@@ -1,4 +1,4 @@
-"""PgwError, or anything Sanic raises -> application/problem+json (RFC 9457); the only place that knows HTTP statuses."""
+"""PgwError, or what Sanic raises -> application/problem+json (RFC 9457); the only place that knows HTTP statuses."""
 
 import asyncio
 import logging

@@ -69,7 +69,8 @@ def upgrade() -> None:
         sa.Column("updated_at", When(), nullable=False),
         sa.Column("version", Whole, nullable=False),
         sa.CheckConstraint(
-            "status IN ('PROCESSING', 'REQUIRES_ACTION', 'PENDING_VERIFICATION', 'MANUAL_REVIEW', 'SUCCESS', 'FAILURE')",
+            "status IN ('PROCESSING', 'REQUIRES_ACTION', 'PENDING_VERIFICATION', 'MANUAL_REVIEW', "
+            "'SUCCESS', 'FAILURE')",
             name=op.f("payments_status_check"),
         ),
         sa.CheckConstraint("amount_minor > 0", name=op.f("payments_amount_check")),

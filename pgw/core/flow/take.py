@@ -1,7 +1,7 @@
 """PaymentRequest, key -> Payment: open, attempt, turn, close; every attempt durable before its call."""
 
+import asyncio
 import logging
-from asyncio import Future
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -199,7 +199,7 @@ class _Walk:
         )
 
     async def _turn(self, ended: Ended, step: TryNext) -> _Owned | Payment | None:
-        """Announce the next attempt. None: a verifier has this payment, nothing may follow. A payment: not confirmed."""
+        """Announce the next attempt. None: a verifier has the payment, nothing may follow. A payment: unconfirmed."""
         following = self.announce(ended.number + 1, step.cause.error_code)
         item = turning(self._subject, ended, following.attempt, self._new_id())
         try:
@@ -234,7 +234,7 @@ class _Walk:
         assert existing is not None, "a payment that was opened is in the ledger"
         return existing.seen_at(self._world.clock.now())
 
-    async def _abandon(self, late: "Future[bool]", owned: _Owned) -> None:
+    async def _abandon(self, late: asyncio.Future[bool], owned: _Owned) -> None:
         try:
             if await late:
                 ended = self._ended(owned.attempt, NOT_SENT_LEDGER, self._world.clock.elapsed())

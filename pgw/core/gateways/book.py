@@ -1,4 +1,4 @@
-"""Sandbox outcomes -> an append-only file: what the sandbox gateways did, known again after a restart and to every process."""
+"""Sandbox outcomes -> an append-only file: what was done is known after a restart, and to every process."""
 
 import os
 from datetime import datetime

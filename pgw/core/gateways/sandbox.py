@@ -1,4 +1,4 @@
-"""ChargeOrder -> Verdict, without money: gateways that approve everything, or do what the payment's address tells them."""
+"""ChargeOrder -> Verdict, without money: gateways that approve, or do what the payment's address tells them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

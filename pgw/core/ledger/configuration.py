@@ -1,4 +1,4 @@
-"""Configuration -> an append-only log: every change is a version with its actor and reason, the newest of a subject holds."""
+"""Configuration -> an append-only log: each change is a version with its actor, the newest of a subject holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,4 +95,4 @@ SEED: tuple[tuple[str, Document], ...] = (
     (BANKS, to_builtins(SEED_BANKS)),
     *((GATEWAY + gateway.gateway_id, to_builtins(gateway)) for gateway in SANDBOX_GATEWAYS),
 )
-"""What a new ledger begins with, one version each; sandbox gateways are off until a development server turns them on."""
+"""What a new ledger begins with, one version each; sandbox gateways are off until a development server starts."""

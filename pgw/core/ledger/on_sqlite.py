@@ -36,8 +36,11 @@ class Statements:
         self._moments = [name for name, kind in phase.columns.items() if isinstance(kind, When)]
 
     def encode(self, items: Sequence[Item]) -> str:
-        """Write a batch. Documents travel as text, which SQLite would otherwise parse and write again for each column
-        it takes; moments with a fixed width, for their order as text is their order in time."""
+        """Write a batch.
+
+        Documents travel as text, which SQLite would otherwise parse and write anew for each column it takes; moments
+        with a fixed width, for their order as text is their order in time.
+        """
         return msgspec.json.encode([self._flat(item) for item in items]).decode()
 
     def _flat(self, item: Item) -> Item:

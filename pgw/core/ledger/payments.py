@@ -27,7 +27,7 @@ ENDED: Columns = {
     "ended_at": When(),
     "event": Json(),
 }
-"""How an attempt ended; its members do not share a name with a column, so that none slips into the next attempt's row."""
+"""How an attempt ended; no member is named like a column, so that none slips into the next attempt's row."""
 
 ANNOUNCED: Columns = {
     "attempt_number": Whole,
@@ -140,7 +140,7 @@ CLOSE = Phase(
     guard=lambda item: _end_attempt(item, _sending_or_learned),
     effects=lambda won: (settle_payment(won), put(outbox, won), complete(won)),
 )
-"""Ends the last attempt and sets the payment's status. A definitive end merges over an unknown one, never the reverse."""
+"""Ends the last attempt and the payment. A definitive end merges over an unknown one, never the reverse."""
 
 
 def complete(won: FromClause) -> Statement:

@@ -42,7 +42,7 @@ class SchemaStatus:
 
 
 def open_engine(database: str) -> Engine:
-    """Make an engine for reading; SQLite is set to WAL with full synchronisation, so that power loss forgets nothing."""
+    """Make an engine for reading; SQLite gets WAL with full synchronisation, so that power loss forgets nothing."""
     url = make_url(database)
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, pool_size=READERS, max_overflow=2, connect_args={"check_same_thread": False})
@@ -60,7 +60,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 
 def schema_status(database: str) -> SchemaStatus:
-    """Look where the schema stands; creates nothing. Raises PgwError STORE_ABSENT when the database cannot be reached."""
+    """Look where the schema stands; creates nothing. Raises PgwError STORE_ABSENT when there is no database."""
     url = make_url(database)
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():

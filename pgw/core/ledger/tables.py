@@ -214,7 +214,7 @@ configurations = Table(
     Index(None, "subject", "version"),
     sqlite_strict=True,
 )
-"""All configuration as one append-only log: the newest row of a subject holds, versions have no gap, nothing is lost."""
+"""All configuration as one append-only log: the newest row of a subject holds, and versions have no gap."""
 
 ledger_identity = Table(
     "ledger_identity",

@@ -213,7 +213,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 
 def verification_of(connection: Connection, payment_id: str, shown: Status) -> Verification | None:
-    """Tell how a payment's check stands; None when it never needed one. `shown` is the status the payment is shown with."""
+    """Tell how a payment's check stands; None when it never needed one. `shown`: the status it is shown with."""
     rows = connection.execute(
         select(verification_checks)
         .where(verification_checks.c.payment_id == payment_id)

@@ -122,7 +122,7 @@ class Writer:
             self._sweeper.cancel()
 
     def _sweep(self) -> None:
-        """Tell waiters past their deadline that the ledger did not confirm; all wait equally long, so they are in order."""
+        """Tell waiters past their deadline that the ledger did not confirm; all wait equally long, so in order."""
         now = monotonic()
         while self._waiting and (self._waiting[0].fate.done() or self._waiting[0].deadline <= now):
             waiter = self._waiting.popleft()
@@ -158,7 +158,7 @@ class Writer:
             self._runner.close()
 
     def _take(self, held: list[Waiter]) -> tuple[list[Waiter], list[Waiter], bool]:
-        """Take all that queued, at most MAX_BATCH; hold back the second item of a key, which must see the first's end."""
+        """Take what queued, at most MAX_BATCH; hold back the second item of a key, which must see the first's end."""
         queued = list(held)
         last = False
         while len(queued) < MAX_BATCH:
