@@ -20,6 +20,13 @@ LENGTHS = {
 _SHORTEST, _LONGEST = 13, 19
 
 _RUN = re.compile(r"\d+(?:[ -]\d+)*")
+_LONG_RUN = re.compile(r"\d(?:[ -]?\d){12}")
+
+# A UUID's groups of digits can pass for a card number, once in some ten thousand random ones; as soon as it holds a
+# letter it is an id, and ids are what idempotency keys are made of.
+_UUID = re.compile(
+    r"(?<![0-9A-Za-z-])(?=[0-9-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z-])"
+)
 
 # What may hide card data from the scan of the raw bytes: a long run, a security code's name, an escape, a digit outside
 # ASCII, a number written as a float. Anything else cannot decode to card data, and the common request stops here.
@@ -35,11 +42,11 @@ def may_hold_card_data(raw: bytes) -> bool:
 
 def in_text(text: str) -> bool:
     """Find a full card number: 13..19 digits standing alone, single spaces or dashes allowed, Luhn-valid."""
-    return any(_is_card_number(digits) for digits in _runs(text))
+    return _LONG_RUN.search(text) is not None and any(_is_card_number(digits) for digits in _runs(text))
 
 
 def in_document(document: Any) -> bool:
-    """Find a full card number: 13..19 digits that stand alone, single spaces or dashes allowed, Luhn-valid."""
+    """Find a card number or a security code anywhere in a decoded JSON document; the decoder bounds its depth."""
     match document:
         case dict():
             return any(
@@ -59,6 +66,7 @@ def in_document(document: Any) -> bool:
 
 def _runs(text: str) -> Iterator[str]:
     """Yield each digit string that stands alone: whole groups, no letter or digit right before or after."""
+    text = _UUID.sub("|", text)
     for run in _RUN.finditer(text):
         groups = re.split(r"[ -]", run.group())
         first = 1 if _is_word(text[max(run.start() - 1, 0) : run.start()]) else 0

@@ -7,12 +7,7 @@ from random import Random
 def uuid7(now: datetime, rng: Random) -> str:
     """Make one id: 48 bits of Unix milliseconds, then 74 bits from `rng`, which in production is the system's."""
     random = rng.getrandbits(74)
-    value = (
-        int(now.timestamp() * 1000) << 80
-        | 0x7 << 76
-        | (random >> 62) << 64
-        | 0b10 << 62
-        | random & 0x3FFF_FFFF_FFFF_FFFF
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    # 12 bits beside the version 7, 2 + 12 bits beside the variant 10, 48 bits: the random ones in one number.
+    moment = f"{int(now.timestamp() * 1000):012x}"
+    rest = f"{random & 0xFFFF_FFFF_FFFF:012x}"
+    return f"{moment[:8]}-{moment[8:]}-7{random >> 62:03x}-{0x8000 | (random >> 48) & 0x3FFF:04x}-{rest}"

@@ -1,5 +1,6 @@
 """What a gateway did -> Verdict -> the next step: the one place that says when another gateway may be tried."""
 
+import re
 from enum import StrEnum
 
 from msgspec import Struct
@@ -57,6 +58,7 @@ class Unknown(Struct, frozen=True):
 
     error_code: str
     blame: Blame
+    transaction_ref: str | None = None
 
 
 Decline = GatewayDecline | CustomerDecline
@@ -91,14 +93,6 @@ BANK_REASONS = frozenset(
 CUSTOMER_REASONS = frozenset(
     {
         "insufficient_funds",
-        "incorrect_otp",
-        "incorrect_pin",
-        "incorrect_cvv",
-        "incorrect_card_details",
-        "incorrect_card_expiry_date",
-        "transaction_daily_limit_exceeded",
-        "transaction_limit_exceeded",
-        "amount_limit_exceeded",
         "payment_cancelled",
         "payment_declined",
         "payment_failed",
@@ -109,6 +103,8 @@ CUSTOMER_REASONS = frozenset(
         "order_amount_mismatch",
     }
 )
+CUSTOMER_PATTERN = re.compile(r"incorrect_\w+|\w*limit_exceeded")
+"""Families of reasons that grow by a member with each method: a wrong PIN, OTP or number; a limit of any kind."""
 UNKNOWN_REASONS = frozenset(
     {
         "payment_timed_out",
@@ -121,9 +117,9 @@ UNKNOWN_REASONS = frozenset(
         "duplicate_request",
         "duplicate_rrn_found",
         "server_error",
+        "credit_failed",
     }
 )
-TECHNICAL_REASONS = frozenset(reason for reason in GATEWAY_REASONS | BANK_REASONS if reason.endswith("technical_error"))
 MONEY_STEPS = frozenset(
     {
         "payment_debit_request",
@@ -135,18 +131,18 @@ MONEY_STEPS = frozenset(
         "payment_response",
     }
 )
-"""Steps at or after the debit: a technical error there may hide a debit that happened."""
+"""Steps at or after the debit: a fault of gateway or bank there may hide a debit that happened."""
 
 
 def declined(reason: str, step: str | None = None) -> Decline | Unknown:
     """Read a well-formed refusal by its reason and step; a reason not in the tables is UNKNOWN, never a decline."""
     code = reason.upper()
     blame = _blame(reason)
-    if blame is None:
-        return Unknown(code, Blame.NONE)
-    if reason in UNKNOWN_REASONS or (reason in TECHNICAL_REASONS and step in MONEY_STEPS):
-        return Unknown(code, blame)
-    return CustomerDecline(code) if blame is Blame.CUSTOMER else GatewayDecline(code, blame)
+    if blame is None or reason in UNKNOWN_REASONS:
+        return Unknown(code, blame or Blame.NONE)
+    if blame is Blame.CUSTOMER:
+        return CustomerDecline(code)
+    return Unknown(code, blame) if step in MONEY_STEPS else GatewayDecline(code, blame)
 
 
 def _blame(reason: str) -> Blame | None:
@@ -154,7 +150,7 @@ def _blame(reason: str) -> Blame | None:
         return Blame.GATEWAY
     if reason in BANK_REASONS:
         return Blame.BANK
-    return Blame.CUSTOMER if reason in CUSTOMER_REASONS else None
+    return Blame.CUSTOMER if reason in CUSTOMER_REASONS or CUSTOMER_PATTERN.fullmatch(reason) else None
 
 
 class AttemptEnd(Struct, frozen=True):
@@ -177,8 +173,8 @@ def attempt_end(verdict: Verdict) -> AttemptEnd:
             return AttemptEnd(AttemptStatus.FAILURE, code, blame)
         case CustomerDecline(error_code=code):
             return AttemptEnd(AttemptStatus.FAILURE, code, Blame.CUSTOMER)
-        case Unknown(error_code=code, blame=blame):
-            return AttemptEnd(AttemptStatus.TIMEOUT, code, blame)
+        case Unknown(error_code=code, blame=blame, transaction_ref=ref):
+            return AttemptEnd(AttemptStatus.TIMEOUT, code, blame, ref)
 
 
 class TryNext(Struct, frozen=True):
@@ -218,7 +214,7 @@ def next_step(verdict: Verdict, *, may_continue: bool, only_not_sent: bool) -> T
 def checked_amount(verdict: Verdict, amount_minor: int, currency: str) -> Verdict:
     """Take a capture of another amount or currency for what it is: not this payment's success, and not a failure."""
     match verdict:
-        case Captured(amount_minor=amount, currency=unit) if (amount, unit) != (amount_minor, currency):
-            return Unknown(AMOUNT_MISMATCH, Blame.GATEWAY)
+        case Captured(ref, amount, unit) if (amount, unit) != (amount_minor, currency):
+            return Unknown(AMOUNT_MISMATCH, Blame.GATEWAY, ref)
         case _:
             return verdict

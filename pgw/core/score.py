@@ -141,7 +141,7 @@ def weigh(terms: Inputs, weights: Weights) -> Breakdown:
 
 
 def total(parts: Breakdown) -> float:
-    """Add the parts in one fixed order, so that a recomputation agrees to the last bit."""
+    """Add the parts in one fixed order, for a recomputation to agree to the last bit; rounding may pass 1 by a hair."""
     return parts.success + parts.latency + parts.method_affinity + parts.bank_affinity + parts.amount_fit + parts.time
 
 
@@ -157,7 +157,7 @@ def rank(
         cell = (gateway.gateway_id, context.payment_method, context.issuing_bank)
         terms = inputs_for(context, gateway, health.get(cell, PRIOR_HEALTH), scoring)
         parts = weigh(terms, scoring.weights)
-        scored.append((-total(parts), gateway.priority, gateway.gateway_id, parts, terms))
+        scored.append((-min(total(parts), 1.0), gateway.priority, gateway.gateway_id, parts, terms))
     scored.sort(key=lambda row: row[:3])
     return tuple(
         Ranked(name, -score, parts, terms, 0.0 if place else 1.0)

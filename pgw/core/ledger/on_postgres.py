@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg import sql
 from sqlalchemy import ARRAY, Engine, any_, cast, column, func, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSON
@@ -33,7 +33,7 @@ million rows: a nested loop over an index always is, a scan that was cheap on th
 
 
 class Statements:
-    """A phase, compiled once."""
+    """A phase, compiled once to a statement with one parameter, `$1`."""
 
     def __init__(self, phase: Phase) -> None:
         rows = func.json_to_recordset(cast(BATCH, JSON)).table_valued(
@@ -45,8 +45,11 @@ class Statements:
         won = select(item).where(item.c[phase.key] == any_(keys)).cte("won")
         effects = [effect.cte(f"effect_{number}") for number, effect in enumerate(phase.effects(won))]
         statement = select(guard.c[phase.key]).add_cte(*effects)
-        compiled = statement.compile(dialect=postgresql.psycopg.dialect(), compile_kwargs={"render_postcompile": True})  # type: ignore[no-untyped-call]
-        self.text = str(compiled)
+        compiled = statement.compile(
+            dialect=postgresql.psycopg.dialect(),  # type: ignore[no-untyped-call]
+            compile_kwargs={"render_postcompile": True},
+        )
+        self.text = str(compiled).replace(f"%({BATCH.key})s::VARCHAR", "$1")
         self.constants = {name: value for name, value in compiled.params.items() if name != BATCH.key}
 
 
@@ -55,28 +58,28 @@ class OnPostgres:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._statements: dict[Phase, Statements] = {}
+        self._prepared: set[Phase] = set()
         self._connection: psycopg.Connection[Any] | None = None
 
     def run(self, groups: Sequence[Group]) -> list[set[str]]:
-        """Write all groups in one transaction; return the winners' keys, group by group."""
+        """Write all groups in one transaction; return the winners' keys, group by group.
+
+        Statements sent as one simple query are one transaction, one message there and one back: each further turn
+        would cost the writer a wait for the interpreter that the event loop holds.
+        """
         connection = self._held()
-        with connection.pipeline():
-            cursors = [self._send(connection, phase, items) for phase, items in groups]
-            connection.commit()
-        return [{str(row[0]) for row in cursor.fetchall()} for cursor in cursors]
+        for phase, _ in groups:
+            if phase not in self._prepared:
+                self._prepare(connection, phase)
+        cursor = connection.execute(b";".join(_call(connection, phase, items) for phase, items in groups))
+        winners = [{str(row[0]) for row in cursor.fetchall()}]
+        while cursor.nextset():
+            winners.append({str(row[0]) for row in cursor.fetchall()})
+        return winners
 
     def recover(self) -> None:
-        """Make the connection usable after a failure, or drop it."""
-        connection = self._connection
-        if connection is None:
-            return
-        try:
-            if connection.info.transaction_status is not TransactionStatus.IDLE:
-                connection.rollback()
-        except psycopg.Error:
-            self.close()
-        if connection.closed:
+        """Drop a connection that broke; an error inside a batch has already ended its transaction."""
+        if self._connection is not None and self._connection.closed:
             self._connection = None
 
     def close(self) -> None:
@@ -85,21 +88,24 @@ class OnPostgres:
             self._connection.close()
             self._connection = None
 
-    def _send(self, connection: psycopg.Connection[Any], phase: Phase, items: Sequence[Item]) -> psycopg.Cursor[Any]:
-        statements = self._statements.get(phase)
-        if statements is None:
-            statements = self._statements[phase] = Statements(phase)
-        batch = msgspec.json.encode(items).decode()
-        cursor = connection.cursor()
-        cursor.execute(statements.text, {**statements.constants, BATCH.key: batch}, prepare=True)
-        return cursor
+    def _prepare(self, connection: psycopg.Connection[Any], phase: Phase) -> None:
+        statements = Statements(phase)
+        text = psycopg.ClientCursor(connection).mogrify(statements.text, statements.constants)
+        connection.execute(f"PREPARE pgw_{phase.name} (text) AS {text}".encode())
+        self._prepared.add(phase)
 
     def _held(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             pooled = self._engine.raw_connection()
             driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
             pooled.detach()
+            driver.autocommit = True
             driver.execute(PLANNING)
-            driver.commit()
             self._connection = driver
+            self._prepared.clear()
         return self._connection
+
+
+def _call(connection: psycopg.Connection[Any], phase: Phase, items: Sequence[Item]) -> bytes:
+    batch = sql.Literal(msgspec.json.encode(items).decode()).as_bytes(connection)
+    return f"EXECUTE pgw_{phase.name} (".encode() + batch + b")"

@@ -1,0 +1,306 @@
+"""The group commit by itself, over a database that does what the test says: bounds, deaths, and nobody left waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from threading import Event
+from typing import Any
+
+import pytest
+from sqlalchemy import Text
+
+from pgw.core.ledger import writer as module
+from pgw.core.ledger.phase import Phase
+from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable, Writer
+
+
+def _nothing(_: Any) -> Any:
+    raise NotImplementedError
+
+
+NOTE = Phase(name="note", columns={"key": Text()}, key="key", order=("key",), guard=_nothing, effects=_nothing)
+
+
+class LostError(Exception):
+    """What this database raises for everybody."""
+
+
+class BadItemError(Exception):
+    """What this database raises for one item."""
+
+
+class Paper:
+    """A database of one list; its first batch waits at the gate until told."""
+
+    def __init__(self) -> None:
+        self.entered = Event()
+        self.gate = Event()
+        self.written: list[str] = []
+        self.batches: list[int] = []
+        self.faults: list[BaseException | None] = []
+        self.recovered = 0
+        self.closed = 0
+
+    def run(self, groups: Sequence[tuple[Phase, Sequence[Mapping[str, Any]]]]) -> list[set[str]]:
+        self.entered.set()
+        assert self.gate.wait(60), "the test never opened the gate"
+        keys = [item["key"] for _, items in groups for item in items]
+        self.batches.append(len(keys))
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None:
+            raise fault
+        if "bad" in keys:
+            raise BadItemError
+        fresh = [key for key in keys if key not in self.written]
+        self.written += fresh
+        return [set(fresh)]
+
+    def recover(self) -> None:
+        self.recovered += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@asynccontextmanager
+async def _writing(paper: Paper) -> AsyncIterator[Writer]:
+    writer = Writer(paper, (LostError,))
+    try:
+        yield writer
+    finally:
+        paper.gate.set()
+        await writer.close()
+
+
+async def _queued(writer: Writer, *keys: str) -> list["asyncio.Task[bool]"]:
+    waiting = [asyncio.create_task(writer.commit(NOTE, {"key": key})) for key in keys]
+    await asyncio.sleep(0)
+    return waiting
+
+
+async def _fate(task: "asyncio.Task[bool]") -> bool | LedgerUnavailable:
+    (end,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(end, bool | LedgerUnavailable)
+    return end
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every waiter be at the end of its patience at the next sweep."""
+    monkeypatch.setattr(module, "COMMIT_WITHIN_S", 0.0)
+    monkeypatch.setattr(module, "SWEEP_EVERY_S", 0.001)
+
+
+def test_a_waiter_waits_two_seconds_and_three_tries_fit_into_them() -> None:
+    assert module.COMMIT_WITHIN_S == 2.0
+    assert len(module.RETRY_AFTER_FAULT_S) == 3
+    assert sum(module.RETRY_AFTER_FAULT_S) < module.COMMIT_WITHIN_S
+
+
+def test_past_its_patience_a_queued_item_is_withdrawn_and_a_taken_one_reports_late(impatient: None) -> None:
+    """What was withdrawn is never written, whatever the database does later; what was taken may be."""
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            (taken,) = await _queued(writer, "taken")
+            await asyncio.to_thread(paper.entered.wait)
+            (queued,) = await _queued(writer, "queued")
+            fates = [await _fate(taken), await _fate(queued)]
+            assert [isinstance(fate, LedgerUnavailable) and fate.written for fate in fates] == [None, False]
+            assert isinstance(fates[0], LedgerUnavailable)
+            assert fates[0].late is not None
+            assert not fates[0].late.done()
+            paper.gate.set()
+            assert await fates[0].late is True
+            assert isinstance(fates[1], LedgerUnavailable)
+            assert fates[1].late is None
+        assert paper.written == ["taken"]
+
+    asyncio.run(scenario())
+
+
+def test_the_second_item_of_a_key_is_withdrawn_while_the_first_is_under_way(impatient: None) -> None:
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            (busy,) = await _queued(writer, "busy")
+            await asyncio.to_thread(paper.entered.wait)
+            twins = await _queued(writer, "twin", "twin")
+            ends = [await _fate(each) for each in (busy, *twins)]
+            assert [isinstance(end, LedgerUnavailable) and end.written for end in ends] == [None, False, False]
+        assert paper.written == ["busy"]
+
+    asyncio.run(scenario())
+
+
+def test_a_late_item_that_is_refused_says_so_late(impatient: None) -> None:
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            (bad,) = await _queued(writer, "bad")
+            await asyncio.to_thread(paper.entered.wait)
+            fate = await _fate(bad)
+            assert isinstance(fate, LedgerUnavailable)
+            assert fate.late is not None
+            paper.gate.set()
+            with pytest.raises(ItemRefused):
+                await fate.late
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_at_once_and_has_room_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUE", 8)
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            waiting = await _queued(writer, *(f"key-{n}" for n in range(8)))
+            with pytest.raises(LedgerUnavailable, match="queue is full") as refusal:
+                await writer.commit(NOTE, {"key": "one too many"})
+            assert refusal.value.written is False
+            assert refusal.value.retry_after_s == 1
+            paper.gate.set()
+            assert await asyncio.gather(*waiting) == [True] * 8
+            assert await writer.commit(NOTE, {"key": "later"}) is True
+        assert paper.written == [*(f"key-{n}" for n in range(8)), "later"]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BATCH", 8)
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            first = await _queued(writer, "first")
+            await asyncio.to_thread(paper.entered.wait)
+            waiting = await _queued(writer, *(f"key-{n}" for n in range(20)))
+            paper.gate.set()
+            assert await asyncio.gather(*first, *waiting) == [True] * 21
+        assert paper.batches == [1, 8, 8, 4]
+
+    asyncio.run(scenario())
+
+
+def test_many_items_of_one_key_are_written_one_after_another_and_all_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than a batch holds: those held back must neither be lost nor stop the others."""
+    monkeypatch.setattr(module, "MAX_BATCH", 4)
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            waiting = await _queued(writer, *["same"] * 9, "other")
+            paper.gate.set()
+            assert await asyncio.gather(*waiting) == [True] + [False] * 8 + [True]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("death", [SystemExit(1), KeyboardInterrupt()], ids=repr)
+def test_when_the_writer_dies_every_waiter_is_told_and_nobody_hangs(
+    death: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            waiting = await _queued(writer, "taken")
+            await asyncio.to_thread(paper.entered.wait)
+            waiting += await _queued(writer, "queued", "queued", "queued too")
+            paper.faults = [death]
+            paper.gate.set()
+            ends = [await _fate(each) for each in waiting]
+            assert [isinstance(end, LedgerUnavailable) and end.written for end in ends] == [None] * 4
+            with pytest.raises(LedgerUnavailable) as refusal:
+                await writer.commit(NOTE, {"key": "afterwards"})
+            assert refusal.value.written is False
+        assert (paper.closed, paper.written) == (1, [])
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert "writer died" in caplog.text
+
+
+def test_when_the_writer_dies_late_answers_come_too(impatient: None) -> None:
+    """Whoever was told `late` waits for the end of its item, to end what nobody called."""
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            (taken,) = await _queued(writer, "taken")
+            await asyncio.to_thread(paper.entered.wait)
+            fate = await _fate(taken)
+            assert isinstance(fate, LedgerUnavailable)
+            assert fate.late is not None
+            paper.faults = [SystemExit(1)]
+            paper.gate.set()
+            with pytest.raises(LedgerUnavailable):
+                await fate.late
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_what_waits_in_the_queue_is_bounded_while_the_database_hangs(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Withdrawn items are nobody's any more: they must not pile up behind a writer that is stuck."""
+    monkeypatch.setattr(module, "MAX_QUEUE", 8)
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            taken = await _queued(writer, "taken")
+            await asyncio.to_thread(paper.entered.wait)
+            await asyncio.gather(*taken, return_exceptions=True)
+            for turn in range(20):
+                waiting = await _queued(writer, *(f"{turn}-{n}" for n in range(7)))
+                ends = await asyncio.gather(*waiting, return_exceptions=True)
+                assert {type(end) for end in ends} == {LedgerUnavailable}
+            assert writer._queue.qsize() <= module.MAX_QUEUE
+
+    asyncio.run(scenario())
+
+
+def test_closing_a_writer_nobody_used_and_closing_it_twice_are_fine() -> None:
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            await writer.close()
+        assert paper.closed == 1
+
+    asyncio.run(scenario())
+
+
+FAULTS: dict[str, tuple[list[Exception], Callable[[Any], bool], int]] = {
+    "once": ([LostError()], lambda end: end is True, 1),
+    "twice": ([LostError(), LostError()], lambda end: end is True, 2),
+    "for good": (
+        [LostError(), LostError(), LostError()],
+        lambda end: isinstance(end, LedgerUnavailable) and end.written is None,
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_of_the_database_is_tried_three_times(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried again as a whole, never halved; after each fault the connection is cleared up."""
+    monkeypatch.setattr(module, "RETRY_AFTER_FAULT_S", (0.0, 0.0, 0.0))
+    faults, expected, recoveries = FAULTS[case]
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with _writing(paper) as writer:
+            first = await _queued(writer, "first")
+            await asyncio.to_thread(paper.entered.wait)
+            waiting = await _queued(writer, "a", "b", "c")
+            paper.faults = [None, *faults]
+            paper.gate.set()
+            assert await asyncio.gather(*first) == [True]
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            assert set(paper.batches) == {1, 3}
+            assert [expected(end) for end in ends] == [True] * 3
+            assert paper.recovered == recoveries
+
+    asyncio.run(scenario())

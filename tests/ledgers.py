@@ -1,0 +1,184 @@
+"""A database address, a few numbers -> an opened ledger, items for each phase, and the rows they left."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from random import Random
+from threading import Event
+from typing import Any
+
+from sqlalchemy import Table, select
+
+from pgw.core.context import make_context
+from pgw.core.enquiry import CHECK_LEASE, Settled, settle
+from pgw.core.facts import Announced, Ended, Item, closing, opening, settling, subject_of, turning
+from pgw.core.gateway import GatewayConfig
+from pgw.core.ids import uuid7
+from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.payments import OPEN
+from pgw.core.ledger.phase import Phase
+from pgw.core.ledger.writer import Runner
+from pgw.core.outcome import Finish, Unknown, Verdict, attempt_end, next_step
+from pgw.core.plan import Plan, make_plan, seed_of
+from tests.doubles import CAPTURED, NOON, gateway_config, request_of, snapshot_of
+
+GATEWAYS: Sequence[GatewayConfig] = tuple(gateway_config(name) for name in ("g1", "g2", "g3"))
+TIMEOUT = timedelta(seconds=2.5)
+
+
+@asynccontextmanager
+async def opened(database: str) -> AsyncIterator[OpenLedger]:
+    """Open a ledger on the running loop, and close it."""
+    ledger = OpenLedger(database)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def rows(ledger: OpenLedger, table: Table) -> list[dict[str, Any]]:
+    """Read a whole table, in the order of its key."""
+    query = select(table).order_by(*table.primary_key.columns)
+    return await ledger.read(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
+
+
+def id_of(number: int, at: datetime = NOON) -> str:
+    """Name the payment of this number; ids grow with the numbers."""
+    return uuid7(at + timedelta(milliseconds=number), Random(number))
+
+
+def plan_of(payment_id: str, at: datetime = NOON) -> Plan:
+    """Decide for the payment of `request_of`."""
+    snapshot = snapshot_of(("g1", "g2", "g3"), at)
+    return make_plan(make_context(request_of(), at, snapshot.banks), snapshot, seed_of(payment_id), at)
+
+
+def announced(number: int = 1, at: datetime = NOON) -> Announced:
+    """Announce attempt `number`, each at the gateway of its place."""
+    return Announced(number, f"g{number}", at, TIMEOUT)
+
+
+def opens(number: int, *, key: str | None = None, at: datetime = NOON, **changes: Any) -> Item:
+    """Open the payment of this number; its key is its own, unless told."""
+    payment_id = id_of(number)
+    item = opening(
+        payment_id, key or f"key-{number}", "digest", request_of(), plan_of(payment_id), announced(at=at), at
+    )
+    return {**item, **changes}
+
+
+def ended(verdict: Verdict, number: int = 1, at: datetime = NOON, check_at: datetime | None = None) -> Ended:
+    """End attempt `number`; an unknown one is asked about two seconds later."""
+    unknown = isinstance(verdict, Unknown)
+    return Ended(
+        number,
+        f"g{number}",
+        attempt_end(verdict),
+        at,
+        12,
+        check_at or (at + timedelta(seconds=2) if unknown else None),
+    )
+
+
+def turns(payment: int, verdict: Verdict, number: int = 1, at: datetime = NOON) -> Item:
+    """End attempt `number` and announce the next."""
+    payment_id = id_of(payment)
+    subject = subject_of(payment_id, plan_of(payment_id))
+    return turning(subject, ended(verdict, number, at), announced(number + 1, at), id_of(payment, at))
+
+
+def closes(payment: int, verdict: Verdict = CAPTURED, number: int = 1, at: datetime = NOON) -> Item:
+    """End attempt `number` and its payment, as the verdict asks."""
+    payment_id = id_of(payment)
+    finish = next_step(verdict, may_continue=False, only_not_sent=False)
+    assert isinstance(finish, Finish)
+    subject = subject_of(payment_id, plan_of(payment_id))
+    return closing(subject, ended(verdict, number, at), finish, 34, None, (id_of(payment, at), id_of(payment, at)))
+
+
+def claims(payment: int, due_at: datetime, number: int = 1, at: datetime | None = None) -> Item:
+    """Take the attempt that is due at `due_at`."""
+    claimed_at = at or due_at
+    return {
+        "payment_id": id_of(payment),
+        "attempt_number": number,
+        "gateway_id": f"g{number}",
+        "due_at": due_at,
+        "claimed_at": claimed_at,
+        "claimed_until": claimed_at + CHECK_LEASE,
+    }
+
+
+def records(claim: Item, next_check_at: datetime, check_number: int = 1) -> Item:
+    """Write an enquiry that settled nothing."""
+    check = {"check_number": check_number, "checked_at": claim["claimed_at"], "result": "PENDING", "error_code": None}
+    return {**claim, **check, "next_check_at": next_check_at}
+
+
+def settles(claim: Item, found: Settled, payment: int, check_number: int = 1) -> Item:
+    """Write an enquiry that settled the attempt."""
+    number, at = claim["attempt_number"], claim["claimed_at"]
+    settlement = settle(found, 1000, "INR")
+    end = Ended(number, f"g{number}", settlement.end, at, None)
+    check = {"check_number": check_number, "checked_at": at, "result": "SUCCESS", "error_code": None}
+    payment_id = id_of(payment)
+    subject = subject_of(payment_id, plan_of(payment_id))
+    return settling(subject, end, settlement, 56, check, (id_of(payment, at), id_of(payment, at)))
+
+
+Groups = Sequence[tuple[Phase, Sequence[Mapping[str, Any]]]]
+
+
+class Gated:
+    """A runner that lets nothing through until told, and remembers the size of each batch."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.entered = Event()
+        self.gate = Event()
+        self.batches: list[int] = []
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+
+    def run(self, groups: Groups) -> list[set[str]]:
+        self.entered.set()
+        assert self.gate.wait(60), "the test never opened the gate"
+        self.batches.append(sum(len(items) for _, items in groups))
+        self.before()
+        winners = self.runner.run(groups)
+        self.after()
+        return winners
+
+    def recover(self) -> None:
+        self.runner.recover()
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def gated(ledger: OpenLedger) -> Gated:
+    """Put a gate before a ledger's database."""
+    runner = Gated(ledger._writer._runner)
+    ledger._writer._runner = runner
+    return runner
+
+
+Write = tuple[Phase, Item]
+Fates = list[bool | BaseException]
+
+
+async def all_of(ledger: OpenLedger, writes: Sequence[Write]) -> Fates:
+    """Ask for all these writes together, and collect what each was told."""
+    return await asyncio.gather(*(ledger.commit(*each) for each in writes), return_exceptions=True)
+
+
+async def at_once(ledger: OpenLedger, runner: Gated, writes: Sequence[Write], busy_with: int = 0) -> Fates:
+    """Keep the writer busy with one payment while all the others queue, so that they share the next commit."""
+    first = asyncio.create_task(ledger.commit(OPEN, opens(busy_with)))
+    await asyncio.to_thread(runner.entered.wait)
+    waiting = [asyncio.create_task(ledger.commit(phase, item)) for phase, item in writes]
+    await asyncio.sleep(0)
+    runner.gate.set()
+    assert await first is True
+    return await asyncio.gather(*waiting, return_exceptions=True)
