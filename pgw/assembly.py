@@ -29,9 +29,9 @@ class House:
     book: Book
     tasks: OwnedTasks
 
-    async def close(self) -> None:
-        """Let owned tasks end within the drain budget, then give everything up."""
-        await self.tasks.drain(self.settings.drain_seconds)
+    async def close(self, within_s: float) -> None:
+        """Let owned tasks end, then give everything up."""
+        await self.tasks.drain(within_s)
         await self.ledger.close()
         self.book.close()
 

@@ -9,7 +9,7 @@ from sanic import Sanic
 from pgw.assembly import open_house
 from pgw.server import gateways, openapi, ops, payments, policies, scoring
 from pgw.server.codec import MAX_BODY
-from pgw.server.guards import identify, label
+from pgw.server.guards import Asked, identify, label
 from pgw.server.problems import Problems
 from pgw.settings import Settings
 from pgw.workers.embedded import loops
@@ -26,7 +26,9 @@ def create_app(
     embedded_workers: bool = True,
 ) -> Sanic[Any, Any]:
     """Build the app; its lifespan opens and closes the stores. Without `live` no loop runs: one command, one answer."""
-    app: Sanic[Any, Any] = Sanic(f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems())
+    app: Sanic[Any, Any] = Sanic(
+        f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=Asked
+    )
     app.config.REQUEST_MAX_SIZE = MAX_BODY
     app.config.RESPONSE_TIMEOUT = 120
     app.config.ACCESS_LOG = False
@@ -53,7 +55,8 @@ def create_app(
     async def close_stores(app: Sanic[Any, Any]) -> None:
         for loop in app.ctx.loops:
             await loop.stop()
-        await app.ctx.house.close()
+        # A server that drained has used its budget; one command's app has all of it.
+        await app.ctx.house.close(0.0 if app.ctx.draining else settings.drain_seconds)
 
     app.before_server_start(open_stores)
     app.after_server_stop(close_stores)

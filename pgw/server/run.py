@@ -30,6 +30,9 @@ from pgw.settings import Settings, refusals
 
 log = logging.getLogger(__name__)
 
+SWITCH_INTERVAL_S = 0.001
+"""How long one thread may hold the interpreter while another waits: the ledger's writer has a commit to send off."""
+
 SERVE_FILE = "serve.json"
 BACKLOG = 1024
 
@@ -39,6 +42,7 @@ def serve(settings: Settings, gateways: frozenset[str] | None = None, *, embedde
     if found := refusals(settings):
         raise PgwError(Code.REFUSED_TO_START, "; ".join(found))
     _set_up_logging(settings)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _sole_server(settings), _listening(settings) as listener:
         _prepare_store(settings)
         app = create_app(settings, live=True, only=gateways, embedded_workers=embedded_workers)
@@ -131,7 +135,7 @@ async def _serve(
             await stop.wait()
             app.ctx.draining = True
             log.info("stopping: no new payments, %.0f s to finish", settings.drain_seconds)
-            await _drain(server, settings.drain_seconds)
+            await _drain(server, house, settings.drain_seconds)
     finally:
         await server.before_stop()
         await server.after_stop()
@@ -210,15 +214,15 @@ def _greet(settings: Settings, listener: socket.socket) -> None:
     sys.stderr.flush()
 
 
-async def _drain(server: Any, within_s: float) -> None:
-    """Close the door, let busy connections finish, cut what is left: their payments go on, only answers are lost."""
+async def _drain(server: Any, house: House, within_s: float) -> None:
+    """Close the door, let payments and their answers finish, cut what is left: verification ends what was cut."""
     server.close()
     for connection in list(server.connections):
         connection.close_if_idle()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             # Sanic tells nobody when its last connection ends.
-            while server.connections:
-                await asyncio.sleep(0.02)  # noqa: ASYNC110
+            while server.connections or house.tasks:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
     for connection in list(server.connections):
         connection.abort()

@@ -13,6 +13,10 @@ class OwnedTasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    def __len__(self) -> int:
+        """Return how many are at work."""
+        return len(self._tasks)
+
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in a task of its own and wait for it; cancelling the wait does not cancel the work."""
         return await asyncio.shield(self._own(work))
@@ -37,7 +41,9 @@ class OwnedTasks:
         """Wait for all tasks, at most `within_s`; return how many are left, their attempts are for verification."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
-        left = len(self._tasks)
-        for task in tuple(self._tasks):
+        left = tuple(self._tasks)
+        for task in left:
             task.cancel()
-        return left
+        if left:
+            await asyncio.wait(left)
+        return len(left)
