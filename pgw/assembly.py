@@ -6,12 +6,13 @@ from pgw.core.flow.clock import SystemClock
 from pgw.core.flow.entropy import Entropy
 from pgw.core.flow.owned import OwnedTasks
 from pgw.core.flow.snapshot import Snapshots
-from pgw.core.gateway import GatewayConfig
+from pgw.core.gateway import GatewayConfig, SandboxBehaviour
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import Sandbox
 from pgw.core.ledger.configuration import SANDBOX_GATEWAYS
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.store import identity
+from pgw.core.payment import Method
 from pgw.core.ports import Gateway, World
 from pgw.settings import Settings
 
@@ -41,7 +42,14 @@ async def open_house(settings: Settings, only: frozenset[str] | None = None) -> 
     clock = SystemClock()
     book = Book(settings.home / SANDBOX_BOOK)
     tasks = OwnedTasks()
-    gateways: dict[str, Gateway] = {each.gateway_id: Sandbox(each.gateway_id, book, clock) for each in SANDBOX_GATEWAYS}
+
+    def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
+        gateway = snapshots.current.gateway(gateway_id)
+        return None if gateway is None else gateway.sandbox.get(method)
+
+    gateways: dict[str, Gateway] = {
+        each.gateway_id: Sandbox(each.gateway_id, book, clock, told, settings.sandbox_seed) for each in SANDBOX_GATEWAYS
+    }
 
     def unavailable(gateway: GatewayConfig) -> str | None:
         if gateway.gateway_id not in gateways:

@@ -144,7 +144,7 @@ def faults(request: PaymentRequest) -> tuple[FieldError, ...]:
     if request.currency not in MINOR_DIGITS:
         found.append(FieldError("/currency", "is not an ISO 4217 currency code"))
     instrument = request.instrument
-    if instrument.__struct_config__.tag != request.payment_method:
+    if method_of(instrument) is not request.payment_method:
         found.append(FieldError("/instrument/type", "must agree with payment_method"))
     if isinstance(instrument, Upi):
         if instrument.vpa is None and instrument.flow is UpiFlow.COLLECT:
@@ -175,6 +175,11 @@ def _unprintable(request: PaymentRequest) -> Iterator[str]:
 def is_clean(text: str) -> bool:
     """No control character, and something other than white space."""
     return text.isprintable() and not text.isspace()
+
+
+def method_of(instrument: Instrument) -> Method:
+    """Return the method an instrument pays by."""
+    return Method(str(instrument.__struct_config__.tag))
 
 
 def upi_flow(instrument: Upi) -> UpiFlow:

@@ -93,7 +93,11 @@ def disable(gateway: str = GATEWAY) -> Screen:
 
 @app.command(
     "set",
-    epilog=examples("pgw gateway set hdfc --priority 10 --methods UPI,CARD", "pgw gateway set icici --fee-bps 180"),
+    epilog=examples(
+        "pgw gateway set hdfc --priority 10 --methods UPI,CARD",
+        "pgw gateway set icici --fee-bps 180",
+        "pgw gateway set hdfc --method UPI --sandbox success_rate=0.9,latency_ms=120",
+    ),
 )
 def set_members(
     gateway: str = GATEWAY,
@@ -107,6 +111,13 @@ def set_members(
     max_amount_minor: int | None = typer.Option(None, "--max-amount-minor", help="Largest amount, in minor units."),
     fee_bps: int | None = typer.Option(None, "--fee-bps", help="Fee in basis points of the amount."),
     fee_fixed_minor: int | None = typer.Option(None, "--fee-fixed-minor", help="Fee per payment, in minor units."),
+    method: str | None = typer.Option(None, "--method", help="The method that --sandbox is about."),
+    sandbox: str | None = typer.Option(
+        None,
+        "--sandbox",
+        metavar="NAME=VALUE,...",
+        help="How a sandbox gateway behaves: success_rate, latency_ms, timeout_rate, outage=START/DURATION.",
+    ),
 ) -> Screen:
     """Change what a gateway takes and costs.
 
@@ -121,11 +132,36 @@ def set_members(
         "fee_bps": fee_bps,
         "fee_fixed_minor": fee_fixed_minor,
     }
-    wanted = {name: value for name, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if (method is None) != (sandbox is None):
+        raise CommandError(Exit.USAGE, "--sandbox and --method go together: --method UPI --sandbox success_rate=0.9")
+    if method is not None and sandbox is not None:
+        wanted["sandbox"] = {method.upper(): behaviour(sandbox)}
     if not wanted:
         raise CommandError(Exit.USAGE, "nothing to set: name a member, such as --priority 10 (pgw gateway set --help)")
     with connect() as api:
         return _changed(api, gateway, wanted)
+
+
+def behaviour(text: str) -> dict[str, Any]:
+    """Read `success_rate=0.9,latency_ms=120`; the server judges the values. An outage may be named more than once."""
+    told: dict[str, Any] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        if not equals or name not in _BEHAVIOUR:
+            known = ", ".join(_BEHAVIOUR)
+            raise CommandError(Exit.USAGE, f"--sandbox takes NAME=VALUE,... with the names {known}")
+        if name == "outage":
+            told.setdefault(name, []).append(value)
+            continue
+        try:
+            told[name] = _BEHAVIOUR[name](value)
+        except ValueError:
+            raise CommandError(Exit.USAGE, f"--sandbox {name} takes a number") from None
+    return told
+
+
+_BEHAVIOUR: dict[str, Any] = {"success_rate": float, "latency_ms": int, "timeout_rate": float, "outage": str}
 
 
 def _changed(api: Client, name: str, wanted: Mapping[str, Any]) -> Screen:

@@ -1,12 +1,15 @@
 """ChargeOrder -> Verdict, without money: gateways that approve, or do what the payment's address tells them."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.book import Book, Entry, Line
-from pgw.core.outcome import Captured, Decline, Unknown, Verdict, declined
-from pgw.core.payment import Upi
+from pgw.core.outcome import Blame, Captured, Decline, NotSent, Unknown, Verdict, declined
+from pgw.core.payment import Method, Upi, method_of
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Reference
 
 SLOW_S = 1.0
@@ -30,8 +33,12 @@ class Behaviour:
 APPROVE = Behaviour(captures_after=timedelta())
 
 
-def behaviour(vpa: str | None, attempt_number: int) -> Behaviour:
-    """Read what the payment's address asks for; any other address is approved."""
+OUT = NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
+"""What an outage answers: nobody is there to take the connection."""
+
+
+def behaviour(vpa: str | None, attempt_number: int) -> Behaviour | None:
+    """Read what the payment's address asks for; None for any other address."""
     match vpa:
         case "failure@sandbox":
             return Behaviour(reason=CUSTOMER_REASON)
@@ -44,24 +51,48 @@ def behaviour(vpa: str | None, attempt_number: int) -> Behaviour:
         case "late@sandbox":
             return Behaviour(reason=CUSTOMER_REASON, captures_after=LATE)
         case _:
-            return APPROVE
+            return None
+
+
+def drawn(told: SandboxBehaviour, seed: str, key: str, gateway_id: str, attempt_number: int) -> Behaviour:
+    """Draw what one attempt does from SHA-256 of what names it, so that the same run comes out the same."""
+    digest = hashlib.sha256(f"{seed}:{key}:{gateway_id}:{attempt_number}".encode()).digest()
+    timeout, success = (int.from_bytes(digest[at : at + 8], "big") / 2**64 for at in (0, 8))
+    succeeds = success < told.success_rate
+    return Behaviour(
+        reason=None if succeeds else GATEWAY_REASON,
+        captures_after=timedelta() if succeeds else None,
+        answers_after_s=FOREVER_S if timeout < told.timeout_rate else told.latency_ms / 1000,
+    )
+
+
+Told = Callable[[str, Method], SandboxBehaviour | None]
 
 
 class Sandbox:
-    """One in-process gateway with a book of its own deeds."""
+    """One in-process gateway with a book of its own deeds. `told`: how it is configured to treat a method."""
 
-    def __init__(self, gateway_id: str, book: Book, clock: Clock) -> None:
+    def __init__(
+        self, gateway_id: str, book: Book, clock: Clock, told: Told = lambda *_: None, seed: str = "0"
+    ) -> None:
         self._gateway_id = gateway_id
         self._book = book
         self._clock = clock
+        self._told = told
+        self._seed = seed
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Write the outcome into the book, then answer."""
+        now = self._clock.now()
         number = order.reference.attempt_number
+        told = self._told(self._gateway_id, method_of(order.instrument))
+        if told is not None and told.is_out(now):
+            return OUT
         acts = behaviour(order.instrument.vpa if isinstance(order.instrument, Upi) else None, number)
+        if acts is None:
+            acts = APPROVE if told is None else drawn(told, self._seed, order.idempotency_key, self._gateway_id, number)
         if not order.may_send():
             return NOT_SENT_LEASE
-        now = self._clock.now()
         transaction_ref = f"{self._gateway_id}_{order.reference.payment_id.replace('-', '')}_{number}"
         lines = []
         if acts.reason is not None:
