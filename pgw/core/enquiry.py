@@ -25,8 +25,16 @@ class Undecided(Struct, frozen=True):
     error_code: str | None = None
 
 
+class Authorized(Struct, frozen=True):
+    """Money is reserved and has not moved: pgw may capture it once, or let it go back."""
+
+    transaction_ref: str
+    amount_minor: int
+    currency: str
+
+
 Settled = Captured | Decline
-Finding = Settled | Undecided
+Finding = Settled | Authorized | Undecided
 """What an enquiry can find. NOT_SENT is not among it: a gateway that knows nothing of an attempt proves nothing."""
 
 GIVE_UP_AFTER = timedelta(days=5)
@@ -34,6 +42,9 @@ GIVE_UP_AFTER = timedelta(days=5)
 
 FIRST_CHECKS_S = (2, 5, 15, 30, 60, 120, 300, 600, 1800)
 """Seconds from one check to the next; most unknown payments settle within the first minute."""
+
+ACTION_CHECKS_S = (3,) * 20 + (15,) * 56
+"""Seconds between checks while the customer acts: as fast as people tap for a minute, then for a quarter of an hour."""
 
 LATER_CHECKS_S = 3600
 JITTER = 0.2
@@ -43,9 +54,13 @@ CHECK_LEASE = timedelta(seconds=30)
 """How long a worker that took an attempt has it to itself; a worker that dies gives it back by this."""
 
 
-def next_check_at(checks_made: int, now: datetime, rng: Random) -> datetime:
-    """Return when to ask again after `checks_made` enquiries; 0 is an attempt that just ended unknown."""
-    delay = FIRST_CHECKS_S[checks_made] if checks_made < len(FIRST_CHECKS_S) else LATER_CHECKS_S
+def next_check_at(checks_made: int, now: datetime, rng: Random, *, at_customer: bool = False) -> datetime:
+    """Return when to ask again after `checks_made` enquiries; 0 is an attempt that just ended.
+
+    `at_customer`: the customer is acting; asked often, because somebody waits in front of a screen.
+    """
+    delays = ACTION_CHECKS_S if at_customer else FIRST_CHECKS_S
+    delay = delays[checks_made] if checks_made < len(delays) else LATER_CHECKS_S
     return now + timedelta(seconds=delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER))
 
 
@@ -56,6 +71,8 @@ def result_word(finding: Finding) -> str:
             return result.value
         case Captured():
             return "SUCCESS"
+        case Authorized():
+            return "AUTHORIZED"
         case _:
             return "FAILURE"
 

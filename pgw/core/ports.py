@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from pgw.core.enquiry import Finding
 from pgw.core.outcome import Blame, NotSent, Verdict
-from pgw.core.payment import Instrument
+from pgw.core.payment import Client, Customer, Instrument
 from pgw.core.plan import Snapshot
 
 T = TypeVar("T")
@@ -27,7 +27,11 @@ class Reference(Struct, frozen=True):
 
 
 class ChargeOrder(Struct, frozen=True):
-    """One attempt to move money. `may_send` is asked right before the first byte of the charging call leaves."""
+    """One attempt to move money.
+
+    `may_send` is asked right before the first byte of the charging call leaves. `timeout_s` is the time of the whole
+    attempt, all its calls together.
+    """
 
     reference: Reference
     idempotency_key: str
@@ -35,16 +39,23 @@ class ChargeOrder(Struct, frozen=True):
     currency: str
     instrument: Instrument
     may_send: Callable[[], bool]
+    timeout_s: float
+    customer: Customer | None = None
+    client: Client | None = None
+    return_url: str | None = None
 
 
 class Gateway(Protocol):
-    """One payment gateway. Both calls are bounded from outside by a deadline; neither retries."""
+    """One payment gateway. Every call is bounded from outside by a deadline; none retries."""
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Charge once. NOT_SENT only by proof; what is not known is UNKNOWN; an exception counts as UNKNOWN."""
 
     async def enquire(self, reference: Reference) -> Finding:
         """Ask what became of an attempt; never charges."""
+
+    async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
+        """Ask for the money of an authorised payment. Whether it came, the next enquiry tells."""
 
 
 class Clock(Protocol):

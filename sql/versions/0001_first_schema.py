@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("routing_reason", sa.Text(), nullable=False),
         sa.Column("failure_code", sa.Text(), nullable=True),
         sa.Column("attempts_made", Whole, nullable=False),
+        sa.Column("winner_attempt", Whole, nullable=True),
         sa.Column("latency_ms", Whole, nullable=True),
         sa.Column("experiment_id", Id, nullable=True),
         sa.Column("variant", sa.Text(), nullable=True),

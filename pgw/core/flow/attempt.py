@@ -27,6 +27,10 @@ async def attempt(
         currency=request.currency,
         instrument=request.instrument,
         may_send=lambda: world.clock.elapsed() <= deadline <= owned_until,
+        timeout_s=timeout_s,
+        customer=request.customer,
+        client=request.client,
+        return_url=request.return_url,
     )
     try:
         async with asyncio.timeout(timeout_s):

@@ -188,14 +188,15 @@ class _Walk:
     def _ended(self, announced: Announced, verdict: Verdict, called: float) -> Ended:
         end = attempt_end(verdict)
         now = self._world.clock.now()
-        unknown = end.status is AttemptStatus.TIMEOUT
+        at_customer = end.status is AttemptStatus.REQUIRES_ACTION
+        open_end = at_customer or end.status is AttemptStatus.TIMEOUT
         return Ended(
             number=announced.number,
             gateway_id=announced.gateway_id,
             end=end,
             at=now,
             latency_ms=round((self._world.clock.elapsed() - called) * 1000),
-            next_check_at=next_check_at(0, now, self._world.rng) if unknown else None,
+            next_check_at=next_check_at(0, now, self._world.rng, at_customer=at_customer) if open_end else None,
         )
 
     async def _turn(self, ended: Ended, step: TryNext) -> _Owned | Payment | None:

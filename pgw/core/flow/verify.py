@@ -5,8 +5,10 @@ import logging
 
 from pgw.core.enquiry import (
     CHECK_LEASE,
+    Authorized,
     Finding,
     Pending,
+    Settled,
     Undecided,
     next_check_at,
     result_word,
@@ -16,8 +18,9 @@ from pgw.core.errors import PgwError
 from pgw.core.facts import Ended, Item, settling, subject_of
 from pgw.core.ids import uuid7
 from pgw.core.ledger.payments_seen import decision_of
-from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, Due, due
-from pgw.core.outcome import attempt_end
+from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, WIN, Due, due
+from pgw.core.outcome import Captured, attempt_end
+from pgw.core.payment import AttemptStatus
 from pgw.core.ports import Reference, World
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ async def _check(world: World, each: Due) -> bool:
     try:
         claimed_at = world.clock.now()
         claimed_until = claimed_at + CHECK_LEASE
+        owned_until = world.clock.elapsed() + CHECK_LEASE.total_seconds()
         claim: Item = {
             "payment_id": each.payment_id,
             "attempt_number": each.attempt_number,
@@ -57,6 +61,8 @@ async def _check(world: World, each: Due) -> bool:
         if not await world.ledger.commit(CLAIM, claim):
             return False
         finding = await _ask(world, each)
+        if isinstance(finding, Authorized):
+            finding = await _capture(world, each, finding, owned_until)
         await _write(world, each, finding, claim)
     except PgwError as fault:
         log.warning("payment %s attempt %d: check not written: %s", each.payment_id, each.attempt_number, fault)
@@ -78,7 +84,29 @@ async def _ask(world: World, each: Due) -> Finding:
         return Undecided(Pending.UNREACHABLE, "ADAPTER_FAULT")
 
 
-async def _write(world: World, each: Due, finding: Finding, claim: Item) -> None:
+async def _capture(world: World, each: Due, found: Authorized, owned_until: float) -> Settled | Undecided:
+    """Take the authorised money once, if this attempt is or becomes the payment's winner; then ask what came of it."""
+    if (found.amount_minor, found.currency) != (each.amount_minor, each.currency):
+        # Never captured: as a capture of a wrong amount it would be for a person, and so is this.
+        return Captured(found.transaction_ref, found.amount_minor, found.currency)
+    if not await world.ledger.commit(WIN, {"payment_id": each.payment_id, "attempt_number": each.attempt_number}):
+        return Undecided(Pending.STILL_PENDING, "NOT_THE_WINNER")
+    timeout_s = world.timeout_ms / 1000
+    if world.clock.elapsed() + timeout_s > owned_until:
+        return Undecided(Pending.STILL_PENDING, "LEASE_EXPIRED")
+    gateway = world.gateways[each.gateway_id]
+    try:
+        async with asyncio.timeout(timeout_s):
+            await gateway.capture(found.transaction_ref, found.amount_minor, found.currency)
+    except TimeoutError:
+        return Undecided(Pending.STILL_PENDING, "CAPTURE_TIMEOUT")
+    except Exception as fault:
+        log.exception("%s: capture raised %s", each.gateway_id, type(fault).__name__)
+    finding = await _ask(world, each)
+    return Undecided(Pending.STILL_PENDING, "AUTHORIZED") if isinstance(finding, Authorized) else finding
+
+
+async def _write(world: World, each: Due, finding: Settled | Undecided, claim: Item) -> None:
     now = world.clock.now()
     check: Item = {
         "check_number": each.checks_made + 1,
@@ -87,7 +115,8 @@ async def _write(world: World, each: Due, finding: Finding, claim: Item) -> None
         "error_code": finding.error_code if isinstance(finding, Undecided) else None,
     }
     if isinstance(finding, Undecided):
-        again = next_check_at(each.checks_made + 1, now, world.rng)
+        at_customer = each.status == AttemptStatus.REQUIRES_ACTION
+        again = next_check_at(each.checks_made + 1, now, world.rng, at_customer=at_customer)
         await world.ledger.commit(RECORD, {**claim, **check, "next_check_at": again})
         return
     stored = await world.ledger.read(decision_of, each.payment_id)

@@ -115,6 +115,9 @@ class Sandbox:
             return Captured(line.transaction_ref, line.amount_minor, line.currency)
         return _definitive(declined(line.reason or ""))
 
+    async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
+        """Do nothing: this gateway captures as it charges, and never answers that it has only authorised."""
+
     def _line(self, order: ChargeOrder, status: Entry, transaction_ref: str, reason: str | None, at: datetime) -> Line:
         return Line(
             payment_id=order.reference.payment_id,

@@ -95,10 +95,25 @@ def settle_payment(won: FromClause) -> Statement:
     )
 
 
+_SET_LATER = frozenset(
+    {
+        "status",
+        "gateway_used",
+        "transaction_ref",
+        "failure_code",
+        "attempts_made",
+        "winner_attempt",
+        "latency_ms",
+        "next_action",
+        "updated_at",
+        "version",
+    }
+)
+
 OPEN = Phase(
     name="open",
     columns={
-        **{c.name: c.type for c in payments.c if c.name not in {"status", "attempts_made", "updated_at", "version"}},
+        **{c.name: c.type for c in payments.c if c.name not in _SET_LATER},
         **ANNOUNCED,
         "plan": Json(),
     },

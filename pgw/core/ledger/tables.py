@@ -112,6 +112,7 @@ payments = Table(
     Column("routing_reason", Text, nullable=False),
     Column("failure_code", Text),
     Column("attempts_made", Whole, nullable=False),
+    Column("winner_attempt", Whole),
     Column("latency_ms", Whole),
     Column("experiment_id", Id),
     Column("variant", Text),
@@ -133,7 +134,9 @@ payments = Table(
     ),
     sqlite_strict=True,
 )
-"""One row a payment; the unique (merchant_id, idempotency_key) is what makes a key mean one payment."""
+"""One row a payment; the unique (merchant_id, idempotency_key) is what makes a key mean one payment.
+
+`winner_attempt` is the one attempt whose authorisation pgw captures; it is set before the capture, and never again."""
 
 attempts = Table(
     "attempts",

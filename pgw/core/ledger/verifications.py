@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import Connection, Text, case, func, literal, select, update
+from sqlalchemy import Connection, Text, case, func, literal, or_, select, update
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.enquiry import GIVE_UP_AFTER
-from pgw.core.ledger.payments import ENDED, complete, settle_payment
+from pgw.core.ledger.payments import ENDED, UNSETTLED, complete, settle_payment
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, verification_checks
 from pgw.core.outcome import Blame
@@ -117,7 +117,7 @@ def _settle(item: FromClause) -> Statement:
         .where(
             attempts.c.payment_id == item.c.payment_id,
             attempts.c.attempt_number == item.c.end_number,
-            attempts.c.status == AttemptStatus.TIMEOUT,
+            attempts.c.status.in_((AttemptStatus.TIMEOUT, AttemptStatus.REQUIRES_ACTION)),
         )
         .returning(attempts.c.payment_id)
     )
@@ -146,7 +146,28 @@ SETTLE = Phase(
         complete(won),
     ),
 )
-"""Ends an unknown attempt, and its payment, by the gateway's definitive answer."""
+"""Ends an attempt under check, and its payment, by the gateway's definitive answer."""
+
+
+def _win(item: FromClause) -> Statement:
+    free = or_(payments.c.winner_attempt.is_(None), payments.c.winner_attempt == item.c.attempt_number)
+    return (
+        update(payments)
+        .values(winner_attempt=item.c.attempt_number)
+        .where(payments.c.payment_id == item.c.payment_id, payments.c.status.in_(UNSETTLED), free)
+        .returning(payments.c.payment_id)
+    )
+
+
+WIN = Phase(
+    name="win",
+    columns={"payment_id": Id, "attempt_number": Whole},
+    key="payment_id",
+    order=("payment_id",),
+    guard=_win,
+    effects=lambda _: (),
+)
+"""Makes one attempt the payment's winner: only then may its authorisation be captured, and no other's ever again."""
 
 
 @dataclass(frozen=True, slots=True)
