@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pgw.core.errors import Code, PgwError
 
+RAZORPAY = "https://api.razorpay.com"
 DEVELOPMENT_KEY = "dev-internal-key"
 PRODUCTION_KEY_LENGTH = 32
 DEFAULT_PORT = 3000
@@ -41,6 +42,11 @@ SETTINGS = (
         "`dev-internal-key` (loopback only)",
         "admin key, sent as `X-Internal-Api-Key`; comma-separated: several are valid at once, for rotation",
     ),
+    Setting(
+        "RAZORPAY_KEY_ID", "unset", "with the secret, enables the gateway `razorpay`; `rzp_test_...` or `rzp_live_...`"
+    ),
+    Setting("RAZORPAY_KEY_SECRET", "unset", "the secret of that key"),
+    Setting("RAZORPAY_BASE_URL", "`https://api.razorpay.com`", "`http://` only to loopback, such as `pgw sandbox`"),
     Setting("GATEWAY_TIMEOUT_MS", "`2500`", "total time of one attempt; a gateway's own `timeout_ms` beats it"),
     Setting("PGW_SERVER", "unset: the local server, else the stores", "the server the command line speaks to"),
     Setting("PGW_API_KEY", "unset: `INTERNAL_API_KEY`", "the key the command line sends"),
@@ -53,17 +59,20 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What pgw was told, checked for form; `refusals` says what it will not start with."""
+    """What pgw was told, checked for form; `refusals` says what it will not start with. Secrets are not in its repr."""
 
-    database_url: str | None
+    database_url: str | None = field(repr=False)
     home: Path
     production: bool
     bind_host: str
     bind_port: int
-    admin_keys: tuple[str, ...]
+    admin_keys: tuple[str, ...] = field(repr=False)
+    razorpay_key_id: str | None
+    razorpay_key_secret: str | None = field(repr=False)
+    razorpay_base_url: str
     gateway_timeout_ms: int
     server: str | None
-    api_key: str
+    api_key: str = field(repr=False)
     drain_seconds: float
     allow_plaintext: bool
     log_level: str
@@ -100,8 +109,11 @@ def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settin
         bind_host=host,
         bind_port=port,
         admin_keys=keys,
+        razorpay_key_id=environ.get("RAZORPAY_KEY_ID") or None,
+        razorpay_key_secret=environ.get("RAZORPAY_KEY_SECRET") or None,
+        razorpay_base_url=_address("RAZORPAY_BASE_URL", environ.get("RAZORPAY_BASE_URL") or RAZORPAY, bad),
         gateway_timeout_ms=_whole(environ, "GATEWAY_TIMEOUT_MS", 2500, (50, 30_000), bad),
-        server=_server(environ.get("PGW_SERVER"), bad),
+        server=_address("PGW_SERVER", environ["PGW_SERVER"], bad) if environ.get("PGW_SERVER") else None,
         api_key=environ.get("PGW_API_KEY") or (keys[0] if keys else ""),
         drain_seconds=_whole(environ, "PGW_DRAIN_SECONDS", 12, (0, 600), bad),
         allow_plaintext=environ.get("PGW_ALLOW_PLAINTEXT") == "1",
@@ -121,6 +133,8 @@ def refusals(settings: Settings) -> tuple[str, ...]:
             f"BIND_ADDR {settings.bind_host} is reachable from other machines while INTERNAL_API_KEY is the "
             f"development key: set a key of your own, or bind 127.0.0.1"
         )
+    if (settings.razorpay_key_id or "").startswith("rzp_live_") and not settings.production:
+        found.append("RAZORPAY_KEY_ID is a live key outside production: set PGW_ENV=production, or use a test key")
     if settings.production:
         found += _production_refusals(settings)
     return tuple(found)
@@ -132,6 +146,8 @@ def _production_refusals(settings: Settings) -> list[str]:
         found.append("INTERNAL_API_KEY is the development key: set one of 32 characters or more")
     if any(len(key) < PRODUCTION_KEY_LENGTH for key in settings.admin_keys if key != DEVELOPMENT_KEY):
         found.append(f"INTERNAL_API_KEY has a member under {PRODUCTION_KEY_LENGTH} characters: use a longer one")
+    if (settings.razorpay_key_id or "").startswith("rzp_test_"):
+        found.append("RAZORPAY_KEY_ID is a test key: it moves no money; set the live one, or unset it")
     if settings.on_sqlite:
         found.append("the ledger is an SQLite file: set DATABASE_URL to a PostgreSQL")
     elif _is_plaintext_elsewhere(settings.database_url or "") and not settings.allow_plaintext:
@@ -174,14 +190,13 @@ def _database_url(url: str | None, bad: list[str]) -> str | None:
     return url
 
 
-def _server(url: str | None, bad: list[str]) -> str | None:
-    if not url:
-        return None
+def _address(name: str, url: str, bad: list[str]) -> str:
+    """Check an address that a secret is sent to: encrypted, or on this machine."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        bad.append("PGW_SERVER must be an address such as https://pgw.example:3000")
+        bad.append(f"{name} must be an address such as https://pgw.example:3000")
     elif parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        bad.append("PGW_SERVER would send the key unencrypted to another host: use https://")
+        bad.append(f"{name} would send the key unencrypted to another host: use https://")
     return url.rstrip("/")
 
 

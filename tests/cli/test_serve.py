@@ -64,7 +64,7 @@ def test_a_killed_server_leaves_the_commands_to_the_store(pgw: Pgw, serve: Serve
     server.kill()
     server.wait()
     assert (home / "serve.json").exists()
-    assert pgw("gateway", "list", "-q").out.split() == ["hdfc", "icici", "axis"]
+    assert pgw("gateway", "list", "-q").out.split() == ["razorpay", "hdfc", "icici", "axis"]
 
 
 def test_a_second_server_on_one_file_is_refused(serve: Serve) -> None:

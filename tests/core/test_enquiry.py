@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import GIVE_UP_AFTER, Finding, Pending, Settled, Undecided, next_check_at, result_word, settle
+from pgw.core.enquiry import (
+    GIVE_UP_AFTER,
+    Authorized,
+    Finding,
+    Pending,
+    Settled,
+    Undecided,
+    next_check_at,
+    result_word,
+    settle,
+)
 from pgw.core.outcome import (
     ActionRequired,
     Captured,
@@ -49,8 +59,8 @@ def test_the_end_of_patience_is_the_day_banks_must_have_reversed_an_unconfirmed_
 
 def test_an_enquiry_can_prove_neither_that_nothing_was_sent_nor_that_all_is_open() -> None:
     """What is not definitive is Undecided, and settles nothing: `settle` does not take it."""
-    assert set(get_args(Finding)) == {Captured, GatewayDecline, CustomerDecline, Undecided}
-    assert set(get_args(Settled)) == set(get_args(Finding)) - {Undecided}
+    assert set(get_args(Finding)) == {Captured, GatewayDecline, CustomerDecline, Authorized, Undecided}
+    assert set(get_args(Settled)) == set(get_args(Finding)) - {Authorized, Undecided}
     assert set(get_args(Settled)) & {NotSent, Unknown, ActionRequired} == set()
 
 

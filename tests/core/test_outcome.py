@@ -95,6 +95,8 @@ def test_the_reasons_that_leave_it_open_are_those_of_the_table() -> None:
         "duplicate_request",
         "duplicate_rrn_found",
         "server_error",
+        # Not in the table's list, but its meaning is that the debit went through.
+        "credit_failed",
     }
     assert expected == UNKNOWN_REASONS
 

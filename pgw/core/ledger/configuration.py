@@ -90,9 +90,22 @@ def _sandbox(gateway_id: str, name: str, priority: int) -> GatewayConfig:
 
 SANDBOX_GATEWAYS = (_sandbox("hdfc", "HDFC", 20), _sandbox("icici", "ICICI", 30), _sandbox("axis", "AXIS", 40))
 
+RAZORPAY = GatewayConfig(
+    gateway_id="razorpay",
+    display_name="Razorpay",
+    is_sandbox=False,
+    is_enabled=True,
+    priority=10,
+    supported_methods=tuple(Method),
+    supported_currencies=("INR",),
+    required_fields=("customer.email", "customer.contact", "client.ip", "client.user_agent", "client.referer"),
+    min_amount_minor=100,
+)
+"""Enabled from the start, unavailable until it has keys; the fields are those its payment calls name as mandatory."""
+
 SEED: tuple[tuple[str, Document], ...] = (
     (SCORING, to_builtins(SEED_SCORING)),
     (BANKS, to_builtins(SEED_BANKS)),
-    *((GATEWAY + gateway.gateway_id, to_builtins(gateway)) for gateway in SANDBOX_GATEWAYS),
+    *((GATEWAY + gateway.gateway_id, to_builtins(gateway)) for gateway in (RAZORPAY, *SANDBOX_GATEWAYS)),
 )
 """What a new ledger begins with, one version each; sandbox gateways are off until a development server starts."""
