@@ -101,6 +101,7 @@ CUSTOMER_REASONS = frozenset(
         "card_expired",
         "payment_risk_check_failed",
         "order_amount_mismatch",
+        "input_validation_failed",
     }
 )
 CUSTOMER_PATTERN = re.compile(r"incorrect_\w+|\w*limit_exceeded")

@@ -48,6 +48,9 @@ class ChargeOrder(Struct, frozen=True):
 class Gateway(Protocol):
     """One payment gateway. Every call is bounded from outside by a deadline; none retries."""
 
+    trouble: str | None
+    """Why an operator must look at it (`AUTH`: its keys are refused); None while nothing is known to be wrong."""
+
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Charge once. NOT_SENT only by proof; what is not known is UNKNOWN; an exception counts as UNKNOWN."""
 
@@ -56,6 +59,9 @@ class Gateway(Protocol):
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Ask for the money of an authorised payment. Whether it came, the next enquiry tells."""
+
+    async def close(self) -> None:
+        """Give connections up."""
 
 
 class Clock(Protocol):

@@ -78,6 +78,7 @@ class Sandbox:
         self._gateway_id = gateway_id
         self._book = book
         self._clock = clock
+        self.trouble: str | None = None
         self._told = told
         self._seed = seed
 
@@ -117,6 +118,9 @@ class Sandbox:
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Do nothing: this gateway captures as it charges, and never answers that it has only authorised."""
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection."""
 
     def _line(self, order: ChargeOrder, status: Entry, transaction_ref: str, reason: str | None, at: datetime) -> Line:
         return Line(

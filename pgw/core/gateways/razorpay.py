@@ -1,0 +1,295 @@
+"""ChargeOrder -> Verdict at Razorpay: an order for each attempt, one payment on it, captured only when pgw says so.
+
+Facts from Razorpay's documentation: "Orders" (create, fetch all, fetch payments), "Configure Payment Capture Settings
+using Orders API", "Capture a Payment", "S2S integration" (UPI intent and collect, cards, netbanking), "Errors".
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.gateways.wire import Answer, Method, Reply, Wire
+from pgw.core.outcome import (
+    ActionRequired,
+    Blame,
+    Captured,
+    Decline,
+    NotSent,
+    Unknown,
+    Verdict,
+    declined,
+)
+from pgw.core.payment import Card, Netbanking, NextAction, Upi, UpiFlow, upi_flow
+from pgw.core.ports import ChargeOrder, Reference
+
+T = TypeVar("T", bound=Struct)
+
+CAPTURE_WITHIN_MINUTES = 12
+"""How long an authorised payment may wait for a capture: the shortest period the capture settings document. What pgw
+does not capture by then goes back to the customer by itself."""
+
+COLLECT_WITHIN_MINUTES = 5
+"""How long a collect request waits for the customer: the documented default, which the call must name all the same."""
+
+ORDER_SHARE = 0.4
+"""Part of an attempt's time that the order may take; the charging call needs the rest."""
+
+
+class Order(Struct, frozen=True):
+    """What is read of an order."""
+
+    id: str
+    amount: int
+    currency: str
+    receipt: str | None = None
+
+
+class Payment(Struct, frozen=True):
+    """What is read of a payment."""
+
+    id: str
+    amount: int
+    currency: str
+    status: str
+    error_reason: str | None = None
+    error_step: str | None = None
+
+
+class Step(Struct, frozen=True):
+    """One thing the customer can do next."""
+
+    action: str
+    url: str
+
+
+class Created(Struct, frozen=True):
+    """The answer to a charging call."""
+
+    razorpay_payment_id: str
+    link: str | None = None
+    next: tuple[Step, ...] = ()
+
+
+class Fault(Struct, frozen=True):
+    """Why a call was refused."""
+
+    code: str
+    reason: str | None = None
+    step: str | None = None
+
+
+class Refusal(Struct, frozen=True):
+    """The answer that holds a fault."""
+
+    error: Fault
+
+
+class Listed(Struct, frozen=True):
+    """A list whose items are read later, each by itself."""
+
+    items: tuple[msgspec.Raw, ...]
+
+
+RANK = {"captured": 3, "authorized": 2, "created": 1, "failed": 0, "refunded": -1}
+"""Which payment of an order tells its outcome; the order of the list is promised nowhere."""
+
+AUTH = "AUTH"
+"""Trouble: the keys are refused, or may not do this."""
+
+UNAUTHENTICATED = frozenset({401, 403})
+TOO_MANY = 429
+SERVER_FAULT = 500
+OK = 200
+
+
+class Razorpay:
+    """The gateway. `trouble` is why an operator must look at it, until a call succeeds again."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.trouble: str | None = None
+
+    async def charge(self, order: ChargeOrder) -> Verdict:
+        """Create an order, then one payment on it. Nobody can pay an order that no payment was created on."""
+        placed = await self._order(order)
+        if isinstance(placed, NotSent):
+            return placed
+        path, document = _payment(order, placed.id)
+        reply = await self._call("POST", path, document, may_send=order.may_send)
+        if not isinstance(reply, Reply):
+            return reply
+        created = _read(reply.body, Created)
+        if reply.status != OK or created is None:
+            return _refused(reply)
+        action = _next_action(created)
+        return Unknown("UNREADABLE_ANSWER", Blame.GATEWAY) if action is None else action
+
+    async def enquire(self, reference: Reference) -> Finding:
+        """Find the attempt's order by its receipt, and reduce all its payments to one outcome."""
+        orders = await self._list("/v1/orders", {"receipt": _receipt(reference)}, Order)
+        if isinstance(orders, Undecided):
+            return orders
+        payments: list[Payment] = []
+        for order in orders:
+            if order.receipt != _receipt(reference):
+                continue
+            found = await self._list(f"/v1/orders/{order.id}/payments", None, Payment)
+            if isinstance(found, Undecided):
+                return found
+            payments += found
+        return _outcome(payments)
+
+    async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
+        """Ask for the money of an authorised payment; what came of it, the next enquiry tells."""
+        document = {"amount": amount_minor, "currency": currency}
+        await self._call("POST", f"/v1/payments/{transaction_ref}/capture", document)
+
+    async def close(self) -> None:
+        """Give the connections up."""
+        await self._wire.close()
+
+    async def _order(self, order: ChargeOrder) -> Order | NotSent:
+        document = {
+            "amount": order.amount_minor,
+            "currency": order.currency,
+            "receipt": _receipt(order.reference),
+            "payment": {
+                "capture": "manual",
+                "capture_options": {"manual_expiry_period": CAPTURE_WITHIN_MINUTES, "refund_speed": "normal"},
+            },
+        }
+        try:
+            async with asyncio.timeout(order.timeout_s * ORDER_SHARE):
+                reply = await self._call("POST", "/v1/orders", document)
+        except TimeoutError:
+            return NotSent("NOT_SENT_ORDER_TIMEOUT", Blame.GATEWAY)
+        if isinstance(reply, NotSent):
+            return reply
+        if isinstance(reply, Unknown):
+            return NotSent(f"NOT_SENT_ORDER_{reply.error_code}", reply.blame)
+        if (refusal := _gate(reply)) is not None:
+            return refusal
+        placed = _read(reply.body, Order) if reply.status == OK else None
+        if placed is None or (placed.amount, placed.currency) != (order.amount_minor, order.currency):
+            return NotSent("NOT_SENT_ORDER_REFUSED", Blame.GATEWAY)
+        return placed
+
+    async def _call(
+        self,
+        method: Method,
+        path: str,
+        document: object | None = None,
+        *,
+        query: dict[str, str] | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> Answer:
+        reply = await self._wire.call(method, path, document=document, query=query, may_send=may_send)
+        if isinstance(reply, Reply):
+            self.trouble = AUTH if reply.status in UNAUTHENTICATED else None
+        return reply
+
+    async def _list(self, path: str, query: dict[str, str] | None, kind: type[T]) -> Sequence[T] | Undecided:
+        reply = await self._call("GET", path, query=query)
+        if not isinstance(reply, Reply):
+            return Undecided(Pending.UNREACHABLE, reply.error_code)
+        listed = _read(reply.body, Listed) if reply.status == OK else None
+        if listed is None:
+            return Undecided(Pending.UNREACHABLE, f"HTTP_{reply.status}")
+        items = [_read(bytes(item), kind) for item in listed.items]
+        whole = [item for item in items if item is not None]
+        return whole if len(whole) == len(items) else Undecided(Pending.UNREACHABLE, "UNREADABLE_ANSWER")
+
+
+def _receipt(reference: Reference) -> str:
+    """Name an attempt in an order's receipt: 38 characters of the 40 there are."""
+    return f"{reference.payment_id}-{reference.attempt_number}"
+
+
+def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
+    """Lay out the charging call: its path and its document."""
+    customer, client = order.customer, order.client
+    common: dict[str, Any] = {
+        "amount": order.amount_minor,
+        "currency": order.currency,
+        "order_id": order_id,
+        "email": customer.email if customer else None,
+        "contact": customer.contact if customer else None,
+        "ip": client.ip if client else None,
+        "referer": client.referer if client else None,
+        "user_agent": client.user_agent if client else None,
+    }
+    match order.instrument:
+        case Upi() as upi if upi_flow(upi) is UpiFlow.COLLECT:
+            return "/v1/payments/create/upi", {
+                **common,
+                "method": "upi",
+                "upi": {"flow": "collect", "vpa": upi.vpa, "expiry_time": COLLECT_WITHIN_MINUTES},
+            }
+        case Upi():
+            return "/v1/payments/create/upi", {**common, "method": "upi", "upi": {"flow": "intent"}}
+        case Card() as card:
+            document = {**common, "method": "card", "token": card.token, "callback_url": order.return_url}
+        case Netbanking() as bank:
+            document = {**common, "method": "netbanking", "bank": bank.bank_code, "callback_url": order.return_url}
+    return "/v1/payments/create/json", {name: value for name, value in document.items() if value is not None}
+
+
+def _next_action(created: Created) -> ActionRequired | None:
+    """Read what the customer must do; the link is handed on exactly as it came."""
+    reference = created.razorpay_payment_id
+    if created.link is not None:
+        return ActionRequired(reference, NextAction(type="upi_intent", url=created.link))
+    for step in created.next:
+        if step.action in {"redirect", "intent"}:
+            kind = "redirect" if step.action == "redirect" else "upi_intent"
+            return ActionRequired(reference, NextAction(type=kind, url=step.url))
+    return ActionRequired(reference, NextAction(type="approve_in_app", url="")) if not created.next else None
+
+
+def _gate(reply: Reply) -> NotSent | None:
+    """Read the answers that come before Razorpay looks at a request: no key, too many calls."""
+    if reply.status in UNAUTHENTICATED:
+        return NotSent("NOT_SENT_AUTH", Blame.NONE)
+    if reply.status == TOO_MANY:
+        return NotSent("NOT_SENT_RATE_LIMITED", Blame.GATEWAY)
+    return None
+
+
+def _refused(reply: Reply) -> NotSent | Decline | Unknown:
+    """Read an answer to the charging call that is no success; what is not understood leaves the outcome open."""
+    if (gated := _gate(reply)) is not None:
+        return gated
+    if reply.status >= SERVER_FAULT:
+        return Unknown(f"HTTP_{reply.status}", Blame.GATEWAY)
+    refusal = _read(reply.body, Refusal)
+    if refusal is None or refusal.error.reason is None:
+        return Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)
+    return declined(refusal.error.reason, refusal.error.step)
+
+
+def _outcome(payments: Sequence[Payment]) -> Finding:
+    if not payments:
+        return Undecided(Pending.ABSENT)
+    told = max(payments, key=lambda each: RANK.get(each.status, len(RANK)))
+    match told.status:
+        case "captured":
+            return Captured(told.id, told.amount, told.currency)
+        case "authorized":
+            return Authorized(told.id, told.amount, told.currency)
+        case "failed" if told.error_reason is not None:
+            answer = declined(told.error_reason, told.error_step)
+            return Undecided(Pending.STILL_PENDING, answer.error_code) if isinstance(answer, Unknown) else answer
+        case _:
+            return Undecided(Pending.STILL_PENDING, told.status.upper())
+
+
+def _read(body: bytes, kind: type[T]) -> T | None:
+    """Decode what a gateway sent; None for anything that is not exactly of this form."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
