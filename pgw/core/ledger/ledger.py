@@ -42,6 +42,11 @@ class OpenLedger:
         """Write one item; see Writer.commit."""
         return await self._writer.commit(phase, item)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether commits can succeed."""
+        return self._writer.is_alive
+
     async def read(self, query: Callable[..., T], *args: Any) -> T:
         """Run `query(connection, *args)` on a connection of its own; raises LedgerUnavailable when there is none."""
         if self._reads >= MAX_READS:

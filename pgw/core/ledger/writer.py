@@ -85,6 +85,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Waiter | None] = SimpleQueue()
         self._waiting: deque[Waiter] = deque()
+        self._overdue: set[Waiter] = set()
         self._unanswered = 0
         self._lock = threading.Lock()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -93,6 +94,11 @@ class Writer:
         self._pause = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pgw-ledger-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether commits can succeed; once the thread has died they cannot, until the process is restarted."""
+        return self._fault is None
 
     async def commit(self, phase: Phase, item: Item) -> bool:
         """Write one item; return whether it won. Durable on return.
@@ -135,6 +141,7 @@ class Writer:
                 fault = LedgerUnavailable("the ledger is not answering: nothing was written", written=False)
             else:
                 waiter.late = self._loop.create_future()
+                self._overdue.add(waiter)
                 fault = LedgerUnavailable("the ledger did not confirm in time", written=None, late=waiter.late)
             waiter.fate.set_exception(fault)
             # The task that waited may be gone; an unread exception must not be reported as lost.
@@ -238,6 +245,7 @@ class Writer:
         self._unanswered -= len(fates)
         for waiter, fate in fates:
             future = waiter.fate if waiter.late is None else waiter.late
+            self._overdue.discard(waiter)
             if future.done():
                 continue
             if isinstance(fate, Exception):
@@ -250,8 +258,9 @@ class Writer:
 
     def _fail_all(self) -> None:
         fault = LedgerUnavailable("the ledger's writer has stopped; whether it wrote is not known", written=None)
-        for waiter in self._waiting:
-            if not waiter.fate.done():
-                waiter.fate.set_exception(fault)
-                waiter.fate.exception()
+        for future in (*(each.fate for each in self._waiting), *(each.late for each in self._overdue)):
+            if future is not None and not future.done():
+                future.set_exception(fault)
+                future.exception()
         self._waiting.clear()
+        self._overdue.clear()

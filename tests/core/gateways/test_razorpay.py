@@ -1,0 +1,240 @@
+"""Razorpay's answers -> verdicts and findings: by phase, by reason, over all payments of an order."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.gateways.razorpay import Razorpay
+from pgw.core.gateways.wire import READ_TIMEOUT, Answer, Reply, Wire
+from pgw.core.outcome import (
+    ActionRequired,
+    Blame,
+    Captured,
+    CustomerDecline,
+    GatewayDecline,
+    NotSent,
+    Unknown,
+    Verdict,
+)
+from pgw.core.payment import Card, Client, Customer, Instrument, Netbanking, NextAction, Upi
+from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
+
+PAYMENT_ID = "01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b"
+RECEIPT = f"{PAYMENT_ID}-1"
+ORDER = {"id": "order_1", "amount": 1000, "currency": "INR", "receipt": RECEIPT, "status": "created"}
+REFUSED = NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
+
+
+class ScriptedWire(Wire):
+    """Answers from a list and remembers what it was asked; asks the lease as the real one does."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str, Any]] = []
+
+    async def call(self, method: Any, path: str, **given: Any) -> Answer:
+        may_send = given.get("may_send")
+        if may_send is not None and not may_send():
+            return NOT_SENT_LEASE
+        self.asked.append((method, path, given.get("document") or given.get("query")))
+        return self.answers.pop(0)
+
+
+def reply(document: object, status: int = 200) -> Reply:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return Reply(status, body, None)
+
+
+def fault(reason: str | None, step: str | None = None, status: int = 400) -> Reply:
+    return reply({"error": {"code": "BAD_REQUEST_ERROR", "description": "-", "reason": reason, "step": step}}, status)
+
+
+def order_of(instrument: Instrument, *, may_send: bool = True) -> ChargeOrder:
+    return ChargeOrder(
+        reference=Reference(PAYMENT_ID, 1),
+        idempotency_key="k",
+        amount_minor=1000,
+        currency="INR",
+        instrument=instrument,
+        may_send=lambda: may_send,
+        timeout_s=2.5,
+        customer=Customer(email="a@b.example", contact="+919000000000"),
+        client=Client(ip="192.0.2.1", user_agent="Mozilla/5.0", referer="https://shop.example"),
+        return_url="https://shop.example/done",
+    )
+
+
+def charge(wire: Wire, instrument: Instrument | None = None, *, may_send: bool = True) -> Verdict:
+    return asyncio.run(Razorpay(wire).charge(order_of(instrument or Upi(), may_send=may_send)))
+
+
+def enquire(wire: Wire) -> Finding:
+    return asyncio.run(Razorpay(wire).enquire(Reference(PAYMENT_ID, 1)))
+
+
+@pytest.mark.parametrize(
+    ("instrument", "answer", "action"),
+    [
+        (
+            Upi(),
+            {"razorpay_payment_id": "pay_1", "link": "upi://pay?pa=x&am=10.00"},
+            ("upi_intent", "upi://pay?pa=x&am=10.00"),
+        ),
+        (
+            Upi(),
+            {
+                "razorpay_payment_id": "pay_1",
+                "next": [{"action": "intent", "url": "upi://pay"}, {"action": "poll", "url": "-"}],
+            },
+            ("upi_intent", "upi://pay"),
+        ),
+        (Upi(vpa="a@okhdfcbank"), {"razorpay_payment_id": "pay_1"}, ("approve_in_app", "")),
+        (
+            Card(token="token_1"),
+            {"razorpay_payment_id": "pay_1", "next": [{"action": "redirect", "url": "https://bank.example/3ds"}]},
+            ("redirect", "https://bank.example/3ds"),
+        ),
+        (
+            Netbanking(bank_code="HDFC"),
+            {"razorpay_payment_id": "pay_1", "next": [{"action": "redirect", "url": "https://bank.example"}]},
+            ("redirect", "https://bank.example"),
+        ),
+    ],
+)
+def test_a_created_payment_asks_the_customer_and_hands_the_link_on_as_it_came(
+    instrument: Instrument, answer: Mapping[str, Any], action: tuple[str, str]
+) -> None:
+    wire = ScriptedWire(reply(ORDER), reply(answer))
+    assert charge(wire, instrument) == ActionRequired("pay_1", NextAction(type=action[0], url=action[1]))
+    assert [method for method, _, _ in wire.asked] == ["POST", "POST"]
+    assert wire.asked[0][1] == "/v1/orders"
+
+
+def test_an_order_carries_the_attempt_as_receipt_and_nothing_is_captured_by_itself() -> None:
+    wire = ScriptedWire(reply(ORDER), reply({"razorpay_payment_id": "pay_1", "link": "upi://pay"}))
+    charge(wire)
+    method, path, document = wire.asked[0]
+    assert (method, path) == ("POST", "/v1/orders")
+    assert document == {
+        "amount": 1000,
+        "currency": "INR",
+        "receipt": RECEIPT,
+        "payment": {"capture": "manual", "capture_options": {"manual_expiry_period": 12, "refund_speed": "normal"}},
+    }
+    assert len(RECEIPT) <= 40
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        REFUSED,
+        READ_TIMEOUT,
+        reply(b"<html>", 502),
+        reply(b'{"id": "ord'),
+        fault("input_validation_failed"),
+        reply({**ORDER, "amount": 999}),
+    ],
+)
+def test_without_an_order_nothing_was_sent(answer: Answer) -> None:
+    """Nobody can pay an order that no payment was created on, whatever became of the order."""
+    wire = ScriptedWire(answer)
+    assert isinstance(charge(wire), NotSent)
+    assert len(wire.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (REFUSED, REFUSED),
+        (READ_TIMEOUT, READ_TIMEOUT),
+        (reply(b"<html>Bad gateway", 502), Unknown("HTTP_502", Blame.GATEWAY)),
+        (reply(b'{"razorpay_payment_id": "pay'), Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)),
+        (reply({"surprise": 1}), Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)),
+        (reply(b"\xff\xfe", 400), Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)),
+        (fault("nobody_knows_this"), Unknown("NOBODY_KNOWS_THIS", Blame.NONE)),
+        (fault("payment_timed_out"), Unknown("PAYMENT_TIMED_OUT", Blame.NONE)),
+        (fault("gateway_technical_error", "payment_debit_request"), Unknown("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY)),
+        (
+            fault("gateway_technical_error", "payment_initiation"),
+            GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY),
+        ),
+        (fault("payment_cancelled"), CustomerDecline("PAYMENT_CANCELLED")),
+        (fault(None, status=401), NotSent("NOT_SENT_AUTH", Blame.NONE)),
+        (fault(None, status=429), NotSent("NOT_SENT_RATE_LIMITED", Blame.GATEWAY)),
+    ],
+)
+def test_the_charging_call_is_read_by_what_it_proves(answer: Answer, verdict: Verdict) -> None:
+    wire = ScriptedWire(reply(ORDER), answer)
+    assert charge(wire) == verdict
+    assert len(wire.asked) == 2
+
+
+@given(status=st.integers(200, 599), body=st.binary(max_size=60))
+def test_no_answer_to_the_charging_call_is_mistaken_for_proof(status: int, body: bytes) -> None:
+    """Of arbitrary bytes only 401, 403 and 429 say NOT_SENT; nothing says that money moved."""
+    verdict = charge(ScriptedWire(reply(ORDER), reply(body, status)))
+    assert isinstance(verdict, NotSent) == (status in {401, 403, 429})
+    assert not isinstance(verdict, Captured)
+
+
+def test_a_sender_that_lost_its_lease_creates_no_payment() -> None:
+    wire = ScriptedWire(reply(ORDER))
+    assert charge(wire, may_send=False) == NOT_SENT_LEASE
+    assert [path for _, path, _ in wire.asked] == ["/v1/orders"]
+
+
+def test_refused_keys_are_trouble_until_a_call_succeeds() -> None:
+    gateway = Razorpay(ScriptedWire(fault(None, status=401), reply({"items": []})))
+    assert asyncio.run(gateway.charge(order_of(Upi()))) == NotSent("NOT_SENT_AUTH", Blame.NONE)
+    assert gateway.trouble == "AUTH"
+    asyncio.run(gateway.enquire(Reference(PAYMENT_ID, 1)))
+    assert gateway.trouble is None
+
+
+def paid(status: str, number: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"pay_{number}", "amount": 1000, "currency": "INR", "status": status, **more}
+
+
+FAILED = {"error_reason": "payment_cancelled", "error_step": "payment_authentication"}
+
+
+@pytest.mark.parametrize(
+    ("payments", "finding"),
+    [
+        ([], Undecided(Pending.ABSENT)),
+        ([paid("created", 1)], Undecided(Pending.STILL_PENDING, "CREATED")),
+        ([paid("failed", 1, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
+        ([paid("failed", 1, error_reason="payment_timed_out")], Undecided(Pending.STILL_PENDING, "PAYMENT_TIMED_OUT")),
+        ([paid("authorized", 1)], Authorized("pay_1", 1000, "INR")),
+        ([paid("captured", 1), paid("failed", 2, **FAILED)], Captured("pay_1", 1000, "INR")),
+        ([paid("failed", 2, **FAILED), paid("captured", 1)], Captured("pay_1", 1000, "INR")),
+        ([paid("authorized", 1), paid("created", 2)], Authorized("pay_1", 1000, "INR")),
+        ([paid("failed", 1, **FAILED), paid("created", 2)], Undecided(Pending.STILL_PENDING, "CREATED")),
+        ([paid("unheard_of", 1), paid("failed", 2, **FAILED)], Undecided(Pending.STILL_PENDING, "UNHEARD_OF")),
+    ],
+)
+def test_an_enquiry_reduces_over_all_payments_of_the_order(payments: list[dict[str, Any]], finding: Finding) -> None:
+    """Never "the last" one: captured before authorised before created before failed."""
+    wire = ScriptedWire(reply({"items": [ORDER]}), reply({"items": payments}))
+    assert enquire(wire) == finding
+    assert wire.asked == [("GET", "/v1/orders", {"receipt": RECEIPT}), ("GET", "/v1/orders/order_1/payments", None)]
+
+
+@pytest.mark.parametrize(
+    "answer", [READ_TIMEOUT, REFUSED, reply(b"{", 200), reply({"items": [{"id": 1}]}), reply({}, 500)]
+)
+def test_an_enquiry_that_was_not_answered_decides_nothing(answer: Answer) -> None:
+    finding = enquire(ScriptedWire(answer))
+    assert isinstance(finding, Undecided)
+    assert finding.result is Pending.UNREACHABLE
+
+
+def test_an_order_of_another_receipt_is_nobody_s_answer() -> None:
+    wire = ScriptedWire(reply({"items": [{**ORDER, "receipt": "another"}]}))
+    assert enquire(wire) == Undecided(Pending.ABSENT)
