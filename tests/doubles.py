@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -91,7 +91,7 @@ class Act:
     verdict: Verdict
     takes_s: float = 0.0
     moves_money: bool | None = None
-    fault: BaseException | None = None
+    fault: type[BaseException] | None = None
 
 
 Hook = Callable[[ChargeOrder], Awaitable[None]]
@@ -104,6 +104,8 @@ class ScriptedGateway:
         self.gateway_id = gateway_id
         self.orders: list[ChargeOrder] = []
         self.asked: list[Reference] = []
+        self.captured: list[str] = []
+        self.trouble: str | None = None
         self.book: dict[Reference, Entry] = {}
         self.answers: deque[Finding | BaseException] = deque()
         self.when_called: Hook | None = None
@@ -116,13 +118,18 @@ class ScriptedGateway:
         self.orders.append(order)
         if self.when_called is not None:
             await self.when_called(order)
-        money = (order.amount_minor, order.currency)
-        act = self._acts.popleft() if self._acts else Act(Captured(f"{self.gateway_id}-ref", *money))
-        self.book[order.reference] = self._entry(act, money)
+        act = self.next_act(order)
+        self.book[order.reference] = self._entry(act, (order.amount_minor, order.currency))
         self._clock.advance(act.takes_s)
         if act.fault is not None:
             raise act.fault
         return act.verdict
+
+    def next_act(self, order: ChargeOrder) -> Act:
+        """Return what this call does."""
+        if self._acts:
+            return self._acts.popleft()
+        return Act(Captured(f"{self.gateway_id}-ref", order.amount_minor, order.currency))
 
     @staticmethod
     def _entry(act: Act, asked: Money) -> Entry:
@@ -133,6 +140,12 @@ class ScriptedGateway:
                 return Entry(declined=act.verdict)
             case _:
                 return Entry(moved=asked if act.moves_money else None)
+
+    async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
+        self.captured.append(transaction_ref)
+
+    async def close(self) -> None:
+        """Hold nothing."""
 
     async def enquire(self, reference: Reference) -> Finding:
         self.asked.append(reference)
@@ -199,7 +212,9 @@ class Scene:
     world: World
     clock: VirtualClock
     gateways: dict[str, ScriptedGateway]
-    tasks: OwnedTasks = field(default_factory=OwnedTasks)
+    tasks: OwnedTasks
+    snapshots: Callable[[], Snapshot]
+    """What the world's decisions know; a test may put another in its place."""
 
     @property
     def charges(self) -> list[tuple[str, int]]:
@@ -219,18 +234,17 @@ def scene_of(
     played = {name: ScriptedGateway(name, time, acts) for name, acts in scripts.items()}
     snapshot = snapshot_of(scripts, time.now(), policy)
     tasks = OwnedTasks()
-    gateways: dict[str, Gateway] = dict(played)
+    gateways: dict[str, Gateway] = {**played}
     system: Clock = time
     world = World(
         ledger=ledger,
         gateways=gateways,
         clock=system,
         rng=Random(seed),
-        snapshot=lambda: snapshot,
+        snapshot=lambda: scene.snapshots(),  # noqa: PLW0108  # a test may put other snapshots in the scene later
         timeout_ms=2500,
         ledger_id=LEDGER_ID,
         spawn=tasks.spawn,
     )
-    return Scene(world, time, played, tasks)
-
-
+    scene = Scene(world, time, played, tasks, lambda: snapshot)
+    return scene

@@ -15,8 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 INSTALLS = [block.strip() for block in BLOCKS if "pip install" in block]
+SANDBOX = ".venv/bin/pgw sandbox"
 ON_POSTGRES = next(block for block in BLOCKS if "DATABASE_URL" in block)
-AGAINST_THE_SERVER = [block for block in BLOCKS if block.strip() not in INSTALLS and block is not ON_POSTGRES]
+AGAINST_THE_SERVER = [
+    block for block in BLOCKS if block.strip() not in {*INSTALLS, SANDBOX} and block is not ON_POSTGRES
+]
 
 PROGRAM = shlex.join([sys.executable, "-m", "pgw.cli"])
 READY_WITHIN_S = 20.0
@@ -71,6 +74,12 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert first["latency_ms"] >= 0
     assert again["payment_id"] == first["payment_id"]
     assert "identical" in outputs[1]
+
+
+def test_the_sandbox_is_the_command_whose_faults_are_tested() -> None:
+    """`pgw sandbox` stands in the README; tests/faults runs it, with the line it prints, through every fault."""
+    assert SANDBOX in [block.strip() for block in BLOCKS]
+    assert 'running("sandbox"' in (ROOT / "tests/faults/test_razorpay_faults.py").read_text()
 
 
 def test_the_two_install_commands_are_those_the_gate_runs() -> None:

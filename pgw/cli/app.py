@@ -21,6 +21,7 @@ COMMANDS = {
     "policy": Lazy("pgw.cli.commands.policy", "See and change how often a merchant's payments may be tried."),
     "payment": Lazy("pgw.cli.commands.payment", "Find payments, follow one, ask why it was routed so."),
     "doctor": Lazy("pgw.cli.commands.doctor", "Find what is wrong with this installation, and how to mend it."),
+    "sandbox": Lazy("pgw.cli.commands.sandbox", "Play Razorpay: its API, no money, faults on command."),
     "score": Lazy("pgw.cli.commands.score", "Show how the gateways rank for a payment, without making one."),
 }
 """Every command. Adding one is a module with an `app`, and a line here."""

@@ -4,9 +4,12 @@ import hmac
 import logging
 import random
 import re
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 from sanic import Request
+from sanic.constants import HTTP_METHODS
+from sanic.exceptions import BadURL
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 
@@ -25,9 +28,37 @@ ONE_IN = 100
 SERVER_FAULT = 500
 
 KEY_HEADER = "x-internal-api-key"
+NOT_HTTP = "the request is not well-formed HTTP/1.1"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _ACTOR = re.compile(r"[\x20-\x7e]{1,64}")
+_LONG_OR_ENCODED = re.compile(rb"[0-9 +-]{13}|[%\x80-\xff]")
+"""Where a card number may be, found in far less time than it takes to look at one: every payment's key passes here."""
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NO_FIELD_NAME = re.compile(rb"\n[!#-'*+.0-9A-Z^-z|~-]*[^!#-'*+.0-9A-Z^-z|~:-]")
+"""A header line that does not begin with a token and a colon (RFC 9112, 5.1 and 5.2)."""
+
+
+class Asked(Request[Any, Any]):
+    """A request whose target need not be an address: it gets its answer all the same, and no line in the log."""
+
+    __slots__ = ("has_address",)
+
+    def __init__(self, url_bytes: bytes, *given: Any, **named: Any) -> None:
+        self.has_address = True
+        try:
+            super().__init__(url_bytes, *given, **named)
+        except BadURL:
+            # Sanic builds a request again to answer this fault, fails again, and logs the target with a traceback.
+            super().__init__(b"*", *given, **named)
+            self.raw_url = url_bytes
+            self.has_address = False
+
+    @property
+    def path(self) -> str:
+        """The path; an address that ends with its host has the root's (RFC 9110, 4.2.3)."""
+        return (self._parsed_url.path or b"/").decode()
 
 
 def house_of(request: Request) -> House:
@@ -42,38 +73,83 @@ async def identify(request: Request) -> None:
     request.ctx.began = house.world.clock.elapsed()
     given = request.headers.get("x-request-id", "")
     request.ctx.request_id = uuid7(house.world.clock.now(), house.world.rng)
-    if _holds_card_data(request.raw_url) or _holds_card_data(given.encode("utf-8", "replace")):
+    if _asks_with_card_data(request):
         raise card_data_refusal()
     if _REQUEST_ID.fullmatch(given):
         request.ctx.request_id = given
+    if not isinstance(request.stream, Http):
+        return
+    if _is_malformed(request):
+        # Where this request ends is a matter of opinion: nothing that follows it is read.
+        request.stream.keep_alive = False
+        raise PgwError(Code.INVALID_REQUEST, NOT_HTTP)
+    if request.stream.request_body:
+        # No route asked for it; a body left over would end up as a line in the log, with the path's values.
+        await request.receive_body()  # type: ignore[no-untyped-call]
+
+
+def _is_malformed(request: Request) -> bool:
+    """Find what two readers of one connection could read differently (RFC 9112, 11.2)."""
+    head = request.head
+    lines = head.count(b"\r\n")
+    return (
+        not getattr(request, "has_address", True)
+        or head.count(b"\n") != lines
+        or head.count(b"\r") != lines
+        or _CONTROL.search(head) is not None
+        or _NO_FIELD_NAME.search(head) is not None
+        or not (head.isascii() or request.headers.get("content-length", "").isascii())
+    )
+
+
+def request_id(request: Request) -> str:
+    """Return the request's id; one that failed before it could be identified is given its own here."""
+    if not hasattr(request.ctx, "request_id"):
+        world = house_of(request).world
+        request.ctx.request_id = uuid7(world.clock.now(), world.rng)
+    named: str = request.ctx.request_id
+    return named
 
 
 async def label(request: Request, response: BaseHTTPResponse) -> None:
     """Put the request's id on its answer and log it; while draining, end the connection for the stop's sake."""
-    response.headers["X-Request-Id"] = getattr(request.ctx, "request_id", "")
+    response.headers["X-Request-Id"] = request_id(request)
     _log(request, response)
     if request.app.ctx.draining and isinstance(request.stream, Http):
         request.stream.keep_alive = False
 
 
 def _log(request: Request, response: BaseHTTPResponse) -> None:
-    """Log answers: all at debug, faults and a sample at info; the route's pattern, never its values."""
+    """Log answers: all at debug, faults and a sample at info; by the route's pattern, nothing in the client's words."""
     sampled = response.status >= SERVER_FAULT or random.random() < 1 / ONE_IN  # noqa: S311  # a sample, no secret
     level = logging.INFO if sampled else logging.DEBUG
     if not access.isEnabledFor(level):
         return
+    method = request.method if request.method in HTTP_METHODS else "-"
     route = request.route.path if request.route else "-"
     now = house_of(request).world.clock.elapsed()
     took_ms = (now - getattr(request.ctx, "began", now)) * 1000
-    access.log(level, "%s /%s %d %.1f ms %s", request.method, route, response.status, took_ms, request.ctx.request_id)
+    access.log(level, "%s /%s %d %.1f ms %s", method, route, response.status, took_ms, request_id(request))
+
+
+def _asks_with_card_data(request: Request) -> bool:
+    """Search the address, and the headers that are kept or echoed, however often they are given."""
+    headers = request.headers
+    values = (*headers.getall("x-request-id", ()), *headers.getall("idempotency-key", ()))
+    return _holds_card_data(request.raw_url) or any(
+        _holds_card_data(value.encode("utf-8", "surrogateescape")) for value in values
+    )
 
 
 def _holds_card_data(raw: bytes) -> bool:
-    """Search a path, query or header, also percent-decoded."""
-    if not card_data.may_hold_card_data(raw) and b"%" not in raw:
+    """Search an address or a header, also decoded as a path and as a query."""
+    if b"?" not in raw and not _LONG_OR_ENCODED.search(raw):
         return False
     text = raw.decode("utf-8", "replace")
-    return any(card_data.in_text(form) for form in (text, unquote(text), unquote(text.replace("+", " "))))
+    if any(card_data.in_text(form) for form in (text, unquote(text), unquote(text.replace("+", " ")))):
+        return True
+    names = (name for name, _ in parse_qsl(text.partition("?")[2], keep_blank_values=True))
+    return any(name.casefold() in card_data.CVV_MEMBERS for name in names)
 
 
 def idempotency_key(request: Request) -> str:
@@ -86,8 +162,6 @@ def idempotency_key(request: Request) -> str:
             Code.INVALID_IDEMPOTENCY_KEY, "Idempotency-Key must be one value of 1 to 255 printable ASCII characters"
         )
     key: str = values[0]
-    if card_data.in_text(key):
-        raise card_data_refusal()
     return key
 
 
@@ -110,7 +184,7 @@ reader = merchant
 
 
 def _check_key(request: Request, settings: Settings) -> None:
-    given = request.headers.get(KEY_HEADER, "").encode("utf-8", "replace")
+    given = request.headers.get(KEY_HEADER, "").encode("utf-8", "surrogateescape")
     if not given:
         raise PgwError(Code.UNAUTHORIZED, "send the admin key as X-Internal-Api-Key")
     # Every key is compared, whatever the first comparisons say: the time tells nothing.

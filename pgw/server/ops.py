@@ -1,9 +1,12 @@
 """What operators and orchestrators ask: alive, ready, and what the sandbox has charged."""
 
+from typing import Literal
+
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
 from pgw.core.errors import Code, PgwError
+from pgw.core.gateways.book import Charge
 from pgw.core.ledger.configuration import head
 from pgw.core.ledger.writer import LedgerUnavailable
 from pgw.core.plan import SNAPSHOT_LIMIT
@@ -13,54 +16,82 @@ from pgw.workers.loop import Loop
 
 blueprint = Blueprint("ops")
 
+TROUBLE = {"AUTH": "AUTH: the gateway refuses its keys; set the right ones and restart"}
+"""What an operator should do about a gateway's trouble."""
+
 SILENT_AFTER_S = 10.0
 """A loop that has not ended a step for so long is reported."""
 
 
-class Check(Struct, frozen=True):
-    """One thing that was looked at: `ok`, `degraded` or `failed`."""
+State = Literal["ok", "degraded", "failed"]
+
+
+class Look(Struct, frozen=True):
+    """One thing that was looked at."""
 
     name: str
-    status: str
+    status: State
     detail: str
+
+
+class Health(Struct, frozen=True):
+    """Whether this process lives, or can take payments: `failed` means it cannot, `degraded` that it still can."""
+
+    status: Literal["alive", "ready", "degraded", "failed"]
+    checks: tuple[Look, ...] = ()
+
+
+class SandboxBook(Struct, frozen=True):
+    """Every charge the sandbox gateways made."""
+
+    charges: list[Charge]
 
 
 @blueprint.get("/ops/liveness")
 async def liveness(_: Request) -> HTTPResponse:
     """Answer while the event loop runs."""
-    return json_answer({"status": "alive", "checks": []})
+    return json_answer(Health("alive"))
 
 
 @blueprint.get("/ops/readiness")
 async def readiness(request: Request) -> HTTPResponse:
     """Say whether payments can be taken: the ledger is needed, all else only degrades."""
     checks = [await _ledger(request), _snapshot(request), *(_loop(each) for each in request.app.ctx.loops)]
+    checks += [
+        Look(f"gateway:{name}", "degraded", TROUBLE.get(gateway.trouble, gateway.trouble))
+        for name, gateway in house_of(request).world.gateways.items()
+        if gateway.trouble is not None
+    ]
     if request.app.ctx.draining:
-        checks.append(Check("drain", "failed", "this server is stopping"))
+        checks.append(Look("drain", "failed", "this server is stopping"))
     states = {each.status for each in checks}
-    status = next((word for word in ("failed", "degraded") if word in states), "ready")
-    return json_answer({"status": status, "checks": checks}, 503 if status == "failed" else 200)
+    if "failed" in states:
+        return json_answer(Health("failed", tuple(checks)), 503)
+    return json_answer(Health("degraded" if "degraded" in states else "ready", tuple(checks)))
 
 
-async def _ledger(request: Request) -> Check:
+async def _ledger(request: Request) -> Look:
+    ledger = house_of(request).ledger
+    if not ledger.is_writing:
+        return Look("ledger", "failed", "the ledger's writer has stopped: restart this server")
     try:
-        version = await house_of(request).ledger.read(head)
+        version = await ledger.read(head)
     except LedgerUnavailable as fault:
-        return Check("ledger", "failed", fault.detail)
-    return Check("ledger", "ok", f"configuration version {version}")
+        return Look("ledger", "failed", fault.detail)
+    return Look("ledger", "ok", f"configuration version {version}")
 
 
-def _snapshot(request: Request) -> Check:
+def _snapshot(request: Request) -> Look:
     world = house_of(request).world
     age = world.clock.now() - world.snapshot().as_of
-    status = "degraded" if age > SNAPSHOT_LIMIT else "ok"
-    return Check("snapshot", status, f"{max(age.total_seconds(), 0.0):.1f} s old")
+    status: State = "degraded" if age > SNAPSHOT_LIMIT else "ok"
+    return Look("snapshot", status, f"{max(age.total_seconds(), 0.0):.1f} s old")
 
 
-def _loop(loop: Loop) -> Check:
+def _loop(loop: Loop) -> Look:
     silent = loop.silent_for_s()
-    status = "degraded" if silent > SILENT_AFTER_S + loop.every_s else "ok"
-    return Check(f"loop:{loop.name}", status, f"last ended a step {silent:.1f} s ago")
+    status: State = "degraded" if silent > SILENT_AFTER_S + loop.every_s else "ok"
+    return Look(f"loop:{loop.name}", status, f"last ended a step {silent:.1f} s ago")
 
 
 @blueprint.get("/sandbox/book")
@@ -70,4 +101,4 @@ async def sandbox_book(request: Request) -> HTTPResponse:
     if house.settings.production:
         raise PgwError(Code.NOT_FOUND, "there is no sandbox in production")
     admin(request)
-    return json_answer({"charges": house.book.charges(house.world.clock.now())})
+    return json_answer(SandboxBook(house.book.charges(house.world.clock.now())))

@@ -1,19 +1,20 @@
 """Payments over HTTP: take one, look at them, explain their routing."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 from sanic import Blueprint, HTTPResponse, Request
 
 from pgw.core.errors import Code, FieldError, PgwError
 from pgw.core.flow.take import take
-from pgw.core.flow.why import recomputed
+from pgw.core.flow.why import Recomputed, recomputed
 from pgw.core.ledger.payments_seen import Stored, Wanted, attempts_of, by_id, decision_of, is_uuid, listed
 from pgw.core.ledger.verifications import verification_of
 from pgw.core.payment import Attempt, Name, Payment, PaymentRequest, Status, Word, faults, is_clean
-from pgw.core.plan import explain
+from pgw.core.plan import RoutingDecision, explain
 from pgw.server.codec import invalid, json_answer, read_body, read_query
 from pgw.server.guards import admit, house_of, idempotency_key, merchant
 
@@ -40,6 +41,19 @@ class DecisionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`recompute` asks for the decision to be made again and compared."""
 
     recompute: bool = False
+
+
+class PaymentList(Struct, frozen=True, kw_only=True):
+    """A page of payments, newest first; `next` is the cursor of the following page."""
+
+    items: tuple[Payment, ...]
+    next: str | None
+
+
+class DecisionShown(RoutingDecision, frozen=True, kw_only=True):
+    """A decision as it is shown; `recomputed` stands only where it was asked for."""
+
+    recomputed: Recomputed | UnsetType = UNSET
 
 
 class AttemptList(Struct, frozen=True, kw_only=True):
@@ -81,23 +95,33 @@ async def index(request: Request) -> HTTPResponse:
     _check(query)
     house = house_of(request)
     now = house.world.clock.now()
-    wanted = Wanted(query.merchant_id, query.status, query.ref, query.since, query.cursor, query.limit + 1)
+    wanted = Wanted(query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1)
     # One row more than asked for tells whether there is a next page.
     rows = await house.ledger.read(listed, wanted, now)
     page = rows[: query.limit]
     following = page[-1].payment.payment_id if len(rows) > query.limit else None
-    return json_answer({"items": [row.seen_at(now) for row in page], "next": following})
+    return json_answer(PaymentList(items=tuple(row.seen_at(now) for row in page), next=following))
 
 
 def _check(query: ListQuery) -> None:
     if query.cursor is not None and not is_uuid(query.cursor):
         raise invalid(FieldError("/cursor", "must be the `next` of the page before"))
-    if query.since is not None and query.since.tzinfo is None:
-        raise invalid(FieldError("/since", "must carry its offset, such as Z"))
     for name in ("merchant_id", "ref"):
         value = getattr(query, name)
         if value is not None and not is_clean(value):
             raise invalid(FieldError(f"/{name}", "must be printable and not only white space"))
+
+
+def _since(query: ListQuery) -> datetime | None:
+    """Read the moment in UTC, where the ledger's own moments are; not every moment elsewhere has one there."""
+    if query.since is None:
+        return None
+    if query.since.tzinfo is None:
+        raise invalid(FieldError("/since", "must carry its offset, such as Z"))
+    try:
+        return query.since.astimezone(UTC)
+    except OverflowError:
+        raise invalid(FieldError("/since", "must lie within the years 1 to 9999 of UTC")) from None
 
 
 async def _stored(request: Request, payment_id: str) -> Stored:
@@ -137,16 +161,15 @@ async def attempts(request: Request, payment_id: str) -> HTTPResponse:
 @blueprint.get("/payments/<payment_id:str>/routing-decision")
 async def routing_decision(request: Request, payment_id: str) -> HTTPResponse:
     """Explain the routing; with `?recompute=true` also decide again and say whether it comes out the same."""
+    merchant(request)
     query = read_query(request, DecisionQuery)
     await _stored(request, payment_id)
     house = house_of(request)
     found = await house.ledger.read(decision_of, payment_id)
     assert found is not None, "a payment is opened together with its decision"
     plan, decided_at = found
-    document = msgspec.to_builtins(explain(plan, payment_id, decided_at), builtin_types=(datetime,))
-    if query.recompute:
-        document["recomputed"] = await recomputed(house.world, plan)
-    return json_answer(document)
+    again = await recomputed(house.world, plan) if query.recompute else UNSET
+    return json_answer(DecisionShown(**asdict(explain(plan, payment_id, decided_at)), recomputed=again))
 
 
 @blueprint.get("/payments/<payment_id:str>/status-verification")

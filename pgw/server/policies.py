@@ -1,5 +1,7 @@
 """Retry policies over HTTP."""
 
+from urllib.parse import unquote
+
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
@@ -16,11 +18,19 @@ _POLICY = msgspec.json.Decoder(RetryPolicy)
 LONGEST_MERCHANT_ID = 64
 
 
-def _shown(policy: RetryPolicy) -> dict[str, object]:
-    return {**msgspec.to_builtins(policy), "retry_on_timeout_effective": False}
+class RetryPolicyShown(RetryPolicy, frozen=True, kw_only=True):
+    """A retry policy as it is shown: a timeout is never retried, whatever `retry_on_timeout` says."""
+
+    retry_on_timeout_effective: bool = False
 
 
-def _merchant(merchant_id: str) -> str:
+def _shown(policy: RetryPolicy) -> RetryPolicyShown:
+    return RetryPolicyShown(**msgspec.structs.asdict(policy))
+
+
+def _merchant(member: str) -> str:
+    """Read the merchant from the path, where a name may stand percent-encoded."""
+    merchant_id = unquote(member)
     if not 1 <= len(merchant_id) <= LONGEST_MERCHANT_ID or not is_clean(merchant_id):
         raise invalid(FieldError("/merchant_id", "must be 1 to 64 printable characters"))
     return merchant_id
@@ -42,5 +52,6 @@ async def replace(request: Request, merchant_id: str) -> HTTPResponse:
     if policy.merchant_id != _merchant(merchant_id):
         raise invalid(FieldError("/merchant_id", "must be the merchant of the path"))
     snapshots = house_of(request).snapshots
-    snapshot = await snapshots.configure(RETRY_POLICY + merchant_id, lambda _: policy, actor, "set retry policy")
-    return json_answer(_shown(snapshot.policy_of(merchant_id)))
+    subject = RETRY_POLICY + policy.merchant_id
+    snapshot = await snapshots.configure(subject, lambda _: policy, actor, "set retry policy")
+    return json_answer(_shown(snapshot.policy_of(policy.merchant_id)))

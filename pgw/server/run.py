@@ -120,6 +120,8 @@ async def _serve(
         sock=listener,
         return_asyncio_server=True,
         asyncio_server_kwargs={"start_serving": False},
+        # Said again: Sanic listens anew, with a hundred, and a burst beyond that waits a second for its connections.
+        backlog=BACKLOG,
         access_log=False,
     )
     await server.startup()

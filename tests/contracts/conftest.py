@@ -1,11 +1,17 @@
 """A test of the contract -> the same test on each ledger."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, delete, text
 
+from pgw.core.ledger.configuration import SEED
 from pgw.core.ledger.store import upgrade
+from pgw.core.ledger.tables import configurations, ledger_identity, metadata
 from pgw.settings import load
+from tests.ledgers import new_file
+from tests.services import fresh_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -18,7 +24,31 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def database(empty_database: str) -> str:
-    """Give the address of a new ledger."""
+def own_database(empty_database: str) -> str:
+    """Give the address of a new ledger that a test may alter as it likes."""
     upgrade(empty_database)
     return empty_database
+
+
+@pytest.fixture(scope="session")
+def _shared_postgres(postgres_url: str) -> Iterator[str]:
+    with fresh_database(postgres_url) as url:
+        address = load({"DATABASE_URL": url}).database
+        upgrade(address)
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the address of a ledger as new; the one on PostgreSQL is emptied, which is quicker than to make one."""
+    if request.param == "sqlite":
+        return new_file(tmp_path)
+    address: str = request.getfixturevalue("_shared_postgres")
+    kept = {configurations.name, ledger_identity.name}
+    engine = create_engine(address)
+    with engine.begin() as connection:
+        names = ", ".join(name for name in metadata.tables if name not in kept)
+        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+        connection.execute(delete(configurations).where(configurations.c.version > len(SEED)))
+    engine.dispose()
+    return address

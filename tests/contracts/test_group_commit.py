@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
-from pgw.core.ledger.writer import ItemRefused
+from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
 from tests.ledgers import at_once, closes, gated, id_of, opened, opens, rows
 
 
@@ -70,18 +70,17 @@ def test_different_phases_share_a_commit(database: str) -> None:
     asyncio.run(scenario())
 
 
+REFUSE = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation; END $$"
+ON_SQLITE = "CREATE TRIGGER poison BEFORE INSERT ON payments"
+AT_ONCE = "CREATE TRIGGER poison BEFORE INSERT ON payments FOR EACH ROW"
+AT_COMMIT = "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+
 TRIGGERS = {
-    "sqlite": (
-        "CREATE TRIGGER poison BEFORE INSERT ON payments WHEN NEW.customer_id = 'poison' "
-        "BEGIN SELECT RAISE(ABORT, 'poison'); END",
-    ),
+    "sqlite": (f"{ON_SQLITE} WHEN NEW.customer_id = 'poison' BEGIN SELECT RAISE(ABORT, 'poison'); END",),
     "postgresql": (
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE check_violation USING MESSAGE = 'poison'; END $$",
-        "CREATE TRIGGER poison BEFORE INSERT ON payments FOR EACH ROW "
-        "WHEN (NEW.customer_id = 'poison') EXECUTE FUNCTION refuse()",
-        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
-        "WHEN (NEW.customer_id = 'late poison') EXECUTE FUNCTION refuse()",
+        REFUSE,
+        f"{AT_ONCE} WHEN (NEW.customer_id = 'poison') EXECUTE FUNCTION refuse()",
+        f"{AT_COMMIT} WHEN (NEW.customer_id = 'late poison') EXECUTE FUNCTION refuse()",
     ),
 }
 """On PostgreSQL one of them speaks only when the commit itself is asked for."""
@@ -123,13 +122,22 @@ POSTGRES_POISON: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("poison", [*POISON, *POSTGRES_POISON])
-def test_a_poisoned_item_fails_alone(database: str, poison: str) -> None:
+@pytest.mark.parametrize("poison", POISON)
+def test_a_poisoned_item_fails_alone(own_database: str, poison: str) -> None:
+    _fails_alone(own_database, POISON[poison])
+
+
+@pytest.mark.parametrize("poison", POSTGRES_POISON)
+@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+def test_what_only_postgresql_refuses_fails_alone(own_database: str, poison: str) -> None:
+    """SQLite would store it; the doors let nothing of the kind in."""
+    _fails_alone(own_database, POSTGRES_POISON[poison])
+
+
+def _fails_alone(database: str, poison: dict[str, Any]) -> None:
     """The last neighbour is of another phase: a batch is one transaction, whatever is in it."""
-    if poison in POSTGRES_POISON and database.startswith("sqlite"):
-        pytest.skip("SQLite stores it; the doors refuse it")
     _with_triggers(database)
-    bad = opens(13, **(POISON | POSTGRES_POISON)[poison])
+    bad = opens(13, **poison)
 
     async def scenario() -> None:
         async with opened(database) as ledger:
@@ -149,7 +157,11 @@ def test_a_poisoned_item_fails_alone(database: str, poison: str) -> None:
 
 def test_poisoned_items_of_different_phases_fail_alone(database: str) -> None:
     """The bad close comes first in the batch, so that on PostgreSQL all that follows it is aborted with it."""
-    bad = {3: {"amount_minor": 0}, 4: {"merchant_reference": "\ud800"}, 17: {"amount_minor": 2**63}}
+    bad: dict[int, dict[str, Any]] = {
+        3: {"amount_minor": 0},
+        4: {"merchant_reference": "\ud800"},
+        17: {"amount_minor": 2**63},
+    }
     bad_close = {"end_latency_ms": "long"}
 
     async def scenario() -> None:
@@ -186,5 +198,23 @@ def test_cancelled_waiters_change_nothing_for_their_items(database: str) -> None
             again = await asyncio.gather(*(ledger.commit(OPEN, opens(number)) for number in range(1000)))
             assert again == [False] * 1000, f"seed {seed}"
             assert len(await rows(ledger, payments)) == len(await rows(ledger, attempts)) == 1000
+
+    asyncio.run(scenario())
+
+
+def test_closing_writes_all_that_is_queued(database: str) -> None:
+    async def scenario() -> None:
+        async with opened(database) as ledger:
+            runner = gated(ledger)
+            waiting = [asyncio.create_task(ledger.commit(OPEN, opens(n, key=f"key-{n % 40}"))) for n in range(60)]
+            await asyncio.sleep(0)
+            runner.gate.set()
+            await ledger.close()
+            assert await asyncio.gather(*waiting) == [True] * 40 + [False] * 20
+            with pytest.raises(LedgerUnavailable) as refusal:
+                await ledger.commit(OPEN, opens(99))
+            assert refusal.value.written is False
+        async with opened(database) as ledger:
+            assert len(await rows(ledger, payments)) == 40
 
     asyncio.run(scenario())

@@ -58,11 +58,11 @@ def test_a_new_ledger_has_the_schema_a_name_and_its_first_configuration(empty_da
         assert len(identity(connection)) == 36
 
 
-def test_a_second_upgrade_changes_nothing(database: str) -> None:
-    with _connected(database) as connection:
+def test_a_second_upgrade_changes_nothing(own_database: str) -> None:
+    with _connected(own_database) as connection:
         before = (identity(connection), connection.execute(select(configurations)).all())
-    assert upgrade(database).is_current
-    with _connected(database) as connection:
+    assert upgrade(own_database).is_current
+    with _connected(own_database) as connection:
         assert (identity(connection), connection.execute(select(configurations)).all()) == before
 
 
@@ -173,7 +173,7 @@ def test_a_server_refuses_an_older_postgresql_and_names_the_command(database_url
     with _connected(settings.database) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
         connection.commit()
-    with pytest.raises(PgwError, match="has schema 0000, this pgw needs .*pgw db upgrade") as refusal:
+    with pytest.raises(PgwError, match=r"has schema 0000, this pgw needs .*pgw db upgrade") as refusal:
         _prepare_store(settings)
     assert refusal.value.code is Code.OLD_SCHEMA
     assert schema_status(settings.database).current == "0000"

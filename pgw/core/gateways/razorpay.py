@@ -233,15 +233,10 @@ def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
             return "/v1/payments/create/upi", {**common, "method": "upi", "upi": {"flow": "intent"}}
         case Card() as card:
             # A payment by token still names the card object, which may be empty: no CVV is ever taken.
-            document = {
-                **common,
-                "method": "card",
-                "token": card.token,
-                "card": {},
-                "callback_url": order.return_url,
-            }
+            document = {**common, "method": "card", "token": card.token, "card": {}}
         case Netbanking() as bank:
-            document = {**common, "method": "netbanking", "bank": bank.bank_code, "callback_url": order.return_url}
+            document = {**common, "method": "netbanking", "bank": bank.bank_code}
+    document["callback_url"] = order.return_url
     return "/v1/payments/create/json", {name: value for name, value in document.items() if value is not None}
 
 

@@ -1,7 +1,7 @@
 """One request to a gateway -> its Reply, or NotSent by proof, or Unknown: the one place that knows httpx and aiohttp.
 
-httpx gives the API, aiohttp carries (httpx's own transport costs five times the CPU). The transport is asked directly,
-without `httpx.AsyncClient`: so there are no redirects, cookies, proxies or log lines of a client to be switched off.
+httpx gives the API, aiohttp carries: httpx's own transport looks at all its connections at each call. The transport is
+asked directly, without `httpx.AsyncClient`, so there are no redirects, cookies or log lines of a client to switch off.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from pgw.core.ports import NOT_SENT_LEASE
 log = logging.getLogger(__name__)
 
 Method = Literal["GET", "POST"]
-"""What charges or moves money back is a POST. aiohttp repeats every other method, but PATCH, once after a lost
-connection: harmless for a question, so GET is all that is left."""
+"""aiohttp repeats what it takes for idempotent, a PUT or DELETE too, once after a lost connection. That is harmless for
+a question, whose NOT_SENT then speaks of the second try; everything else is a POST, which it never repeats."""
 
 CONNECTIONS = 64
 CONNECT_S = 1.0

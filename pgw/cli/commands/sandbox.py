@@ -1,0 +1,51 @@
+"""`pgw sandbox` -> a server that speaks Razorpay's API without money, until it is told to stop."""
+
+import re
+
+import typer
+
+from pgw.cli.exits import CommandError, Exit
+from pgw.cli.lazy import examples, group
+from pgw.sandbox.faults import Fault
+
+app = group("Play Razorpay: its API, no money, faults on command.")
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+@app.command(
+    epilog=examples(
+        "pgw sandbox",
+        "pgw sandbox --approve-after 1s",
+        "pgw sandbox --bind 127.0.0.1:0 --fault commit_then_hang",
+    )
+)
+def sandbox(
+    bind: str = typer.Option(
+        "127.0.0.1:4010", "--bind", metavar="HOST:PORT", help="Where it listens: this machine only; port 0 is any free."
+    ),
+    fault: list[str] = typer.Option(
+        [], "--fault", metavar="NAME", help=f"What goes wrong at every charging call, in turn: {', '.join(Fault)}."
+    ),
+    approve_after: str | None = typer.Option(
+        None, "--approve-after", metavar="1s", help="When customers pay by themselves; by a call only if unset."
+    ),
+) -> None:
+    """Play Razorpay: its API, no money, faults on command.
+
+    The first line on stdout starts pgw against it. PUT /sandbox/faults sets faults, POST /sandbox/payments/ID/approve
+    plays the customer, GET /sandbox/book shows who got what. Nothing is kept.
+    """
+    if unknown := [name for name in fault if name not in set(Fault)]:
+        raise CommandError(Exit.USAGE, f"there is no fault {', '.join(unknown)}: there are {', '.join(Fault)}")
+    seconds = None if approve_after is None else _seconds(approve_after)
+    from pgw.sandbox.run import serve  # noqa: PLC0415  # sanic: only when there is work for it
+
+    serve(bind, faults=[Fault(name) for name in fault], approve_after_s=seconds)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m)", text)
+    if found is None:
+        raise CommandError(Exit.USAGE, "--approve-after must be a time such as 500ms, 1s or 2m")
+    return float(found[1]) * _UNITS_S[found[2]]

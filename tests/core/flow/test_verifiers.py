@@ -1,0 +1,141 @@
+"""Many verifiers, some of which die or lose the ledger: each attempt is asked about by one of them at a time."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.flow.take import take
+from pgw.core.flow.verify import MAX_DUE, MAX_ENQUIRIES, verify_due
+from pgw.core.ledger.payments import OPEN
+from pgw.core.ledger.payments_seen import by_id
+from pgw.core.ledger.tables import attempts, outbox, verification_checks
+from pgw.core.payment import Payment, Status
+from tests.doubles import CAPTURED, UNKNOWN, Act, Scene, request_of, scene_of
+from tests.ledgers import Stage, all_of, opened, opens, rows
+from tests.troubled import Trouble, Troubled
+
+SCHEDULE_S = [2, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 3600, 3600]
+FAR_OFF_S = 3600 * 1.2
+
+
+async def _unknown(stage: Stage, *acts: Act, seed: int = 0) -> tuple[Scene, Payment]:
+    """Take a payment whose outcome stays open, at a gateway that plays these acts."""
+    scene = scene_of(stage.ledger, {"g1": acts or [Act(UNKNOWN)], "g2": [CAPTURED]}, seed=seed)
+    taken = await take(scene.world, request_of(), f"key-{seed}")
+    assert taken.payment.status is Status.PENDING_VERIFICATION
+    return scene, taken.payment
+
+
+async def _seen(scene: Scene, payment_id: str) -> Payment:
+    stored = await scene.world.ledger.read(by_id, payment_id)
+    assert stored is not None
+    return stored.seen_at(scene.clock.now())
+
+
+async def _next_check(stage: Stage) -> datetime | None:
+    moment: datetime | None = (await rows(stage.ledger, attempts))[0]["next_check_at"]
+    return moment
+
+
+def test_a_verifier_that_dies_gives_the_attempt_back(stage: Stage) -> None:
+    """Its claim is a lease of thirty seconds; then another asks."""
+
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage, Act(UNKNOWN, moves_money=True))
+        scene.clock.advance(2.4)
+        ledger = Troubled(stage.ledger)
+        ledger.trouble = {"settle": Trouble.AWAY}
+        troubled = scene_of(ledger, {"g1": []}, clock=scene.clock)
+        troubled.gateways["g1"].book = scene.gateways["g1"].book
+        assert await verify_due(troubled.world) == 1
+        assert await verify_due(scene.world) == 0
+        assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+        scene.clock.advance(30)
+        assert await verify_due(scene.world) == 1
+        assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize("phase", ["claim", "record", "settle"])
+@pytest.mark.parametrize("trouble", list(Trouble))
+def test_a_check_that_cannot_be_written_is_made_again(stage: Stage, phase: str, trouble: Trouble) -> None:
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage, Act(UNKNOWN, moves_money=True))
+        ledger = Troubled(stage.ledger)
+        troubled = scene_of(ledger, {"g1": []}, clock=scene.clock)
+        troubled.gateways["g1"].book = scene.gateways["g1"].book
+        if phase == "record":
+            troubled.gateways["g1"].answers.append(Undecided(Pending.STILL_PENDING))
+        ledger.trouble = {phase: trouble}
+        for _ in range(3):
+            scene.clock.advance(FAR_OFF_S)
+            await verify_due(troubled.world)
+            await ledger.arrive()
+        assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
+        assert await _next_check(stage) is None
+        kinds = sorted(row["event"]["type"] for row in await rows(stage.ledger, outbox))
+        assert kinds == ["payment.attempted", "payment.completed", "payment.verified"]
+
+    stage.run(scenario())
+
+
+def test_two_verifiers_ask_about_an_attempt_once(stage: Stage, database: str) -> None:
+    async def scenario() -> None:
+        numbers = range(60)
+        await all_of(stage.ledger, [(OPEN, opens(n)) for n in numbers])
+        async with opened(database) as other:
+            scenes = [scene_of(each, {"g1": []}) for each in (stage.ledger, other, stage.ledger, other)]
+            for scene in scenes:
+                scene.clock.advance(10)
+            claimed = await asyncio.gather(*(verify_due(scene.world) for scene in scenes))
+        assert sum(claimed) == len(numbers)
+        asked = [reference for scene in scenes for reference in scene.gateways["g1"].asked]
+        assert len(set(asked)) == len(asked) == len(numbers)
+        checks = await rows(stage.ledger, verification_checks)
+        assert {row["check_number"] for row in checks} == {1}
+
+    stage.run(scenario())
+
+
+def test_a_round_is_bounded_and_so_are_the_enquiries_under_way(stage: Stage) -> None:
+    """A gateway that just recovered must not be met by all the checks its outage caused."""
+
+    async def scenario() -> None:
+        await all_of(stage.ledger, [(OPEN, opens(n)) for n in range(MAX_DUE + 10)])
+        scene = scene_of(stage.ledger, {"g1": []})
+        scene.clock.advance(10)
+        under_way, most = 0, 0
+        ask = scene.gateways["g1"].enquire
+
+        async def counted(reference: Any) -> Finding:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            return await ask(reference)
+
+        scene.gateways["g1"].enquire = counted  # type: ignore[method-assign]
+        assert await verify_due(scene.world) == MAX_DUE
+        assert most <= MAX_ENQUIRIES
+        assert await verify_due(scene.world) == 10
+        assert await verify_due(scene.world) == 0
+
+    stage.run(scenario())
+
+
+def test_a_gateway_that_is_gone_is_unreachable_and_stops_no_other_check(stage: Stage) -> None:
+    async def scenario() -> None:
+        await stage.ledger.commit(OPEN, opens(1, gateway_id="gone"))
+        scene, payment = await _unknown(stage, Act(UNKNOWN, moves_money=True), seed=7)
+        scene.clock.advance(10)
+        assert await verify_due(scene.world) == 2
+        assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
+        results = [(row["result"], row["error_code"]) for row in await rows(stage.ledger, verification_checks)]
+        assert sorted(results, key=str) == [("SUCCESS", None), ("UNREACHABLE", "NO_ADAPTER")]
+
+    stage.run(scenario())

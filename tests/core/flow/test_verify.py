@@ -1,0 +1,275 @@
+"""What nobody knows the end of is asked about on schedule, and ended only by an answer, never by another charge."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.flow.take import take
+from pgw.core.flow.verify import MAX_DUE, verify_due
+from pgw.core.ledger.payments_seen import attempts_of, by_id
+from pgw.core.ledger.tables import attempts, outbox
+from pgw.core.ledger.verifications import WIN, due, verification_of
+from pgw.core.outcome import Captured, CustomerDecline, GatewayDecline
+from pgw.core.payment import Payment, Status
+from pgw.core.ports import ChargeOrder
+from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, UNKNOWN, Act, Scene, request_of, scene_of
+from tests.ledgers import Stage, rows
+
+SCHEDULE_S = [2, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 3600, 3600]
+FAR_OFF_S = 3600 * 1.2
+
+
+async def _unknown(stage: Stage, *acts: Act, seed: int = 0) -> tuple[Scene, Payment]:
+    """Take a payment whose outcome stays open, at a gateway that plays these acts."""
+    scene = scene_of(stage.ledger, {"g1": acts or [Act(UNKNOWN)], "g2": [CAPTURED]}, seed=seed)
+    taken = await take(scene.world, request_of(), f"key-{seed}")
+    assert taken.payment.status is Status.PENDING_VERIFICATION
+    return scene, taken.payment
+
+
+async def _seen(scene: Scene, payment_id: str) -> Payment:
+    stored = await scene.world.ledger.read(by_id, payment_id)
+    assert stored is not None
+    return stored.seen_at(scene.clock.now())
+
+
+async def _next_check(stage: Stage) -> datetime | None:
+    moment: datetime | None = (await rows(stage.ledger, attempts))[0]["next_check_at"]
+    return moment
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "failure_code"),
+    [
+        (CAPTURED, Status.SUCCESS, None),
+        (CUSTOMER_DECLINE, Status.FAILURE, "INSUFFICIENT_FUNDS"),
+        (GATEWAY_DECLINE, Status.FAILURE, "GATEWAY_TECHNICAL_ERROR"),
+        (Captured("ref-1", 999, "INR"), Status.MANUAL_REVIEW, "AMOUNT_MISMATCH"),
+        (Captured("ref-1", 1000, "USD"), Status.MANUAL_REVIEW, "AMOUNT_MISMATCH"),
+    ],
+    ids=["captured", "customer", "gateway", "other amount", "other currency"],
+)
+def test_a_definitive_answer_ends_the_payment(
+    stage: Stage, found: Captured | CustomerDecline | GatewayDecline, status: Status, failure_code: str | None
+) -> None:
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage)
+        scene.gateways["g1"].answers.append(found)
+        scene.clock.advance(2.4)
+        assert await verify_due(scene.world) == 1
+        ended = await _seen(scene, payment.payment_id)
+        assert (ended.status, ended.failure_code, ended.gateway_used) == (status, failure_code, "g1")
+        assert (ended.attempts_made, ended.latency_ms) == (1, 2400)
+        assert ended.transaction_ref == (found.transaction_ref if isinstance(found, Captured) else None)
+        assert await _next_check(stage) is None
+        scene.clock.advance(FAR_OFF_S)
+        assert await verify_due(scene.world) == 0
+        assert (len(scene.gateways["g1"].asked), scene.charges) == (1, [("g1", 1)])
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "error_code"),
+    [
+        (Undecided(Pending.ABSENT), "ABSENT", None),
+        (Undecided(Pending.STILL_PENDING, "PAYMENT_PENDING"), "PENDING", "PAYMENT_PENDING"),
+        (Undecided(Pending.UNREACHABLE, "HTTP_502"), "UNREACHABLE", "HTTP_502"),
+        (TimeoutError(), "UNREACHABLE", "TIMEOUT"),
+        (RuntimeError("a bug"), "UNREACHABLE", "ADAPTER_FAULT"),
+    ],
+    ids=["absent", "pending", "unreachable", "timeout", "fault"],
+)
+def test_what_is_not_definitive_is_recorded_and_asked_again_on_schedule(
+    stage: Stage, answer: Finding | Exception, result: str, error_code: str | None
+) -> None:
+    """For days: nothing but an answer ends it. Each wait grows as the schedule says, give or take a fifth."""
+
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage)
+        waits = []
+        for expected_s in SCHEDULE_S:
+            moment = await _next_check(stage)
+            assert moment is not None
+            waits.append((moment - scene.clock.now()).total_seconds() / expected_s)
+            scene.clock.advance((moment - scene.clock.now()).total_seconds() - 0.000001)
+            assert await verify_due(scene.world) == 0
+            scene.clock.advance(0.000001)
+            scene.gateways["g1"].answers.append(answer)
+            assert await verify_due(scene.world) == 1
+        assert 0.8 <= min(waits) < max(waits) <= 1.2
+        assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+        verification = await stage.ledger.read(verification_of, payment.payment_id, Status.PENDING_VERIFICATION)
+        assert verification is not None
+        assert [(each.result, each.error_code) for each in verification.checks] == [(result, error_code)] * 12
+        assert (verification.state, verification.last_result) == ("scheduled", result)
+        assert verification.next_check_at == await _next_check(stage)
+        assert len(scene.gateways["g1"].asked) == 12
+        assert scene.charges == [("g1", 1)]
+
+    stage.run(scenario())
+
+
+def test_what_the_gateway_never_heard_of_stays_under_check(stage: Stage) -> None:
+    """Absent is no proof: five days later it is still pending, still scheduled, and no other gateway was asked."""
+
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage)
+        scene.clock.advance(timedelta(days=6).total_seconds())
+        for _ in range(5):
+            assert await verify_due(scene.world) == 1
+            scene.clock.advance(FAR_OFF_S)
+        assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+        assert await _next_check(stage) is not None
+        assert scene.charges == [("g1", 1)]
+        assert scene.gateways["g2"].asked == []
+
+    stage.run(scenario())
+
+
+def test_money_that_moved_unseen_is_found(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage, Act(UNKNOWN, moves_money=True))
+        scene.clock.advance(2.4)
+        await verify_due(scene.world)
+        ended = await _seen(scene, payment.payment_id)
+        assert (ended.status, ended.transaction_ref) == (Status.SUCCESS, "g1-ref")
+        kinds = sorted(row["event"]["type"] for row in await rows(stage.ledger, outbox))
+        assert kinds == ["payment.attempted", "payment.completed", "payment.verified"]
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_an_attempt_whose_process_died_is_asked_about_once_its_lease_is_over(stage: Stage, moved: bool) -> None:
+    async def scenario() -> None:
+        scene = scene_of(stage.ledger, {"g1": [Act(CAPTURED, moves_money=moved)]})
+        called = asyncio.Event()
+
+        async def die(_: ChargeOrder) -> None:
+            called.set()
+            await asyncio.Event().wait()
+
+        scene.gateways["g1"].when_called = die
+        dying = asyncio.create_task(take(scene.world, request_of(), "key"))
+        await called.wait()
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+        (order,) = scene.gateways["g1"].orders
+        if moved:
+            scene.gateways["g1"].answers.append(CAPTURED)
+        scene.clock.advance(4.499)
+        assert await verify_due(scene.world) == 0
+        assert (await _seen(scene, order.reference.payment_id)).status is Status.PROCESSING
+        scene.clock.advance(0.001)
+        assert (await _seen(scene, order.reference.payment_id)).status is Status.PENDING_VERIFICATION
+        assert await verify_due(scene.world) == 1
+        ended = await _seen(scene, order.reference.payment_id)
+        assert ended.status is (Status.SUCCESS if moved else Status.PENDING_VERIFICATION)
+        assert ended.gateway_used == "g1"
+        assert await _next_check(stage) == (None if moved else await _next_check(stage))
+        assert scene.gateways["g1"].asked == [order.reference]
+
+    stage.run(scenario())
+
+
+findings = st.sampled_from(
+    [
+        Undecided(Pending.ABSENT),
+        Undecided(Pending.STILL_PENDING),
+        Undecided(Pending.UNREACHABLE, "HTTP_502"),
+        RuntimeError("a bug"),
+        CAPTURED,
+        CUSTOMER_DECLINE,
+    ]
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(findings, min_size=1, max_size=12))
+def test_whatever_a_gateway_answers_the_first_definitive_answer_ends_it(
+    stage: Stage, answers: list[Finding | Exception]
+) -> None:
+    """Until then every check is recorded and the next one scheduled; afterwards nobody asks again."""
+    number = stage.number()
+
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage, seed=number)
+        for answer in answers:
+            scene.clock.advance(FAR_OFF_S)
+            scene.gateways["g1"].answers.append(answer)
+            waiting = await stage.ledger.read(due, scene.clock.now(), MAX_DUE)
+            asked = payment.payment_id in {each.payment_id for each in waiting}
+            await verify_due(scene.world)
+            shown = await _seen(scene, payment.payment_id)
+            (attempt,) = await stage.ledger.read(attempts_of, payment.payment_id)
+            assert shown.status.is_final is (str(attempt.status) in {"SUCCESS", "FAILURE"})
+            if asked and isinstance(answer, Captured | CustomerDecline):
+                assert shown.status is (Status.SUCCESS if isinstance(answer, Captured) else Status.FAILURE)
+            assert scene.charges == [("g1", 1)]
+
+    stage.run(scenario())
+
+
+AUTHORIZED = Authorized("ref-1", 1000, "INR")
+
+
+async def _authorized(stage: Stage, *answers: Finding | Exception) -> tuple[Scene, Payment]:
+    """Let the gateway answer one check with these, one for each time it is asked."""
+    scene, payment = await _unknown(stage)
+    scene.gateways["g1"].answers.extend(answers)
+    scene.clock.advance(2.4)
+    assert await verify_due(scene.world) == 1
+    return scene, await _seen(scene, payment.payment_id)
+
+
+def test_authorised_money_is_taken_once_and_its_capture_is_asked_about(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, payment = await _authorized(stage, AUTHORIZED, CAPTURED)
+        assert (payment.status, payment.transaction_ref) == (Status.SUCCESS, "ref-1")
+        assert scene.gateways["g1"].captured == ["ref-1"]
+        scene.clock.advance(FAR_OFF_S)
+        assert await verify_due(scene.world) == 0
+
+    stage.run(scenario())
+
+
+def test_authorised_money_of_another_amount_is_never_taken(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, payment = await _authorized(stage, Authorized("ref-1", 999, "INR"))
+        assert (payment.status, scene.gateways["g1"].captured) == (Status.MANUAL_REVIEW, [])
+
+    stage.run(scenario())
+
+
+def test_money_that_stays_authorised_after_its_capture_stays_under_check(stage: Stage) -> None:
+    """Whether a capture came through is what the next enquiry tells, and nothing else."""
+
+    async def scenario() -> None:
+        scene, payment = await _authorized(stage, AUTHORIZED, AUTHORIZED)
+        assert payment.status is Status.PENDING_VERIFICATION
+        assert await _next_check(stage) is not None
+        scene.gateways["g1"].answers.append(CAPTURED)
+        scene.clock.advance(FAR_OFF_S)
+        await verify_due(scene.world)
+        assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
+        assert scene.gateways["g1"].captured == ["ref-1"]
+
+    stage.run(scenario())
+
+
+def test_a_loser_of_its_payment_is_not_captured(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage)
+        await stage.ledger.commit(WIN, {"payment_id": payment.payment_id, "attempt_number": 2})
+        scene.gateways["g1"].answers.append(AUTHORIZED)
+        scene.clock.advance(2.4)
+        assert await verify_due(scene.world) == 1
+        assert scene.gateways["g1"].captured == []
+        assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+
+    stage.run(scenario())

@@ -1,0 +1,161 @@
+"""The sandbox's book: what was done is known after a restart, to every process, and whatever happened to a line."""
+
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgw.core.gateways.book import Book, Charge, Entry, Line
+from tests.doubles import NOON
+
+WRITERS = 4
+LINES_EACH = 50
+
+WRITING = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from pgw.core.gateways.book import Book, Entry, Line
+
+book = Book(Path(sys.argv[1]))
+sys.stdin.readline()
+for number in range(int(sys.argv[3])):
+    book.write(
+        Line(
+            payment_id=f"{sys.argv[2]}-{number}",
+            attempt_number=1,
+            gateway_id="hdfc",
+            amount_minor=1000,
+            currency="INR",
+            status=Entry.CAPTURED,
+            transaction_ref="ref" * 100,
+            reason=None,
+            effective_at=datetime.now(UTC),
+        )
+    )
+book.close()
+"""
+
+
+def _line(payment_id: str, *, status: Entry = Entry.CAPTURED, number: int = 1, at: datetime = NOON) -> Line:
+    return Line(
+        payment_id=payment_id,
+        attempt_number=number,
+        gateway_id="hdfc",
+        amount_minor=1000,
+        currency="INR",
+        status=status,
+        transaction_ref=f"ref-{payment_id}",
+        reason=None if status is Entry.CAPTURED else "payment_cancelled",
+        effective_at=at,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "sandbox.book"
+
+
+def _written(path: Path, *lines: Line) -> None:
+    book = Book(path)
+    for line in lines:
+        book.write(line)
+    book.close()
+
+
+def test_a_book_nobody_wrote_is_empty_and_is_not_made(path: Path) -> None:
+    book = Book(path)
+    assert book.find("hdfc", "p1", 1, NOON) is None
+    assert book.charges(NOON) == []
+    assert not path.parent.exists()
+
+
+def test_what_was_written_is_known_after_a_restart(path: Path) -> None:
+    _written(path, _line("p1"), _line("p2", status=Entry.DECLINED))
+    again = Book(path)
+    assert again.find("hdfc", "p1", 1, NOON) == _line("p1")
+    assert again.find("hdfc", "p2", 1, NOON) == _line("p2", status=Entry.DECLINED)
+    assert [again.find(*each, NOON) for each in (("icici", "p1", 1), ("hdfc", "p1", 2), ("hdfc", "p3", 1))] == [
+        None
+    ] * 3
+    assert again.charges(NOON) == [
+        Charge(
+            payment_id="p1",
+            attempt_number=1,
+            gateway_id="hdfc",
+            amount_minor=1000,
+            currency="INR",
+            status=Entry.CAPTURED,
+        )
+    ]
+
+
+def test_a_reader_sees_what_another_has_appended_since_its_last_look(path: Path) -> None:
+    reader = Book(path)
+    for number in range(5):
+        _written(path, _line(f"p{number}"))
+        assert len(reader.charges(NOON)) == number + 1
+
+
+def test_a_line_still_being_written_is_read_at_the_next_look(path: Path) -> None:
+    _written(path, _line("p1"))
+    whole = path.read_bytes()
+    more = msgspec.json.encode(_line("p2")) + b"\n"
+    reader = Book(path)
+    for end in range(0, len(more), 7):
+        path.write_bytes(whole + more[:end])
+        assert [each.payment_id for each in reader.charges(NOON)] == ["p1"]
+    path.write_bytes(whole + more)
+    assert [each.payment_id for each in reader.charges(NOON)] == ["p1", "p2"]
+
+
+def test_money_that_moves_late_is_unknown_until_it_moves(path: Path) -> None:
+    late = NOON + timedelta(seconds=5)
+    _written(path, _line("p1", status=Entry.DECLINED), _line("p1", at=late))
+    book = Book(path)
+    before, after = [book.find("hdfc", "p1", 1, at) for at in (late - timedelta(microseconds=1), late)]
+    assert before is not None
+    assert after is not None
+    assert (before.status, after.status) == (Entry.DECLINED, Entry.CAPTURED)
+    assert [len(book.charges(at)) for at in (NOON, late)] == [0, 1]
+
+
+@given(
+    lines=st.lists(
+        st.builds(_line, st.sampled_from(["p1", "p2"]), status=st.sampled_from(Entry), number=st.integers(1, 2)),
+        max_size=8,
+    )
+)
+def test_any_lines_are_read_back_by_attempt_the_newest_first(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[Line]
+) -> None:
+    path = tmp_path_factory.mktemp("book") / "sandbox.book"
+    _written(path, *lines)
+    book = Book(path)
+    for payment_id in ("p1", "p2"):
+        for number in (1, 2):
+            of_it = [each for each in lines if (each.payment_id, each.attempt_number) == (payment_id, number)]
+            assert book.find("hdfc", payment_id, number, NOON) == (of_it[-1] if of_it else None)
+    captured = [each for each in lines if each.status is Entry.CAPTURED]
+    assert sorted(each.payment_id for each in book.charges(NOON)) == sorted(each.payment_id for each in captured)
+
+
+def test_several_processes_write_one_book_and_no_line_is_torn(path: Path) -> None:
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITING, str(path), f"w{number}", str(LINES_EACH)], stdin=subprocess.PIPE, text=True
+        )
+        for number in range(WRITERS)
+    ]
+    for each in writers:
+        assert each.stdin is not None
+        each.stdin.write("now\n")
+        each.stdin.close()
+    assert [each.wait(60) for each in writers] == [0] * WRITERS
+    found = {each.payment_id for each in Book(path).charges(datetime.max.replace(tzinfo=NOON.tzinfo))}
+    assert found == {f"w{writer}-{number}" for writer in range(WRITERS) for number in range(LINES_EACH)}

@@ -1,0 +1,67 @@
+"""A book without a server, and the requests that a test writes into it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from pgw.sandbox.book import Book
+from pgw.sandbox.faults import PLAIN, Effect
+from pgw.sandbox.refusals import Refused
+from pgw.sandbox.requests import CaptureRequest, OrderRequest, PaymentRequest, RefundRequest
+from pgw.sandbox.states import Order, Payment
+from tests.doubles import VirtualClock
+from tests.sandbox.served import AMOUNT, MANUAL, order_of, payment_of
+
+AUTOMATIC = {"capture": "automatic", "capture_options": {"automatic_expiry_period": 12, "manual_expiry_period": 60}}
+
+
+@dataclass
+class Shelf:
+    """One book and its clock."""
+
+    approve_after_s: float | None = None
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    book: Book = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.book = Book(self.clock.now, Random(7), self.approve_after_s)
+
+    def order(self, **members: Any) -> Order:
+        return self.book.create_order(msgspec.convert(order_of(**members), OrderRequest))
+
+    def charge(self, order: Order | None = None, effect: Effect = PLAIN, **members: Any) -> Payment:
+        asked = payment_of((order or self.order()).id, **members)
+        return self.book.create_payment(msgspec.convert(asked, PaymentRequest), effect)
+
+    def authorized(self, order: Order | None = None) -> Payment:
+        return self.book.approve(self.charge(order).id)
+
+    def captured(self) -> Payment:
+        return self.capture(self.authorized())
+
+    def capture(self, payment: Payment, amount: int = AMOUNT, currency: str = "INR") -> Payment:
+        return self.book.capture(payment.id, CaptureRequest(amount=amount, currency=currency))
+
+    def refund(self, payment: Payment, amount: int | None = None, key: str | None = None) -> int:
+        return self.book.refund(payment.id, RefundRequest(amount=amount), key).amount
+
+    def pass_time(self, **span: float) -> None:
+        self.clock.advance(timedelta(**span).total_seconds())
+
+    def status(self, payment: Payment) -> str:
+        return self.book.payment(payment.id).status
+
+
+def refusal(call: Callable[[], object]) -> Refused:
+    """Return the refusal of what must be refused."""
+    with pytest.raises(Refused) as refused:
+        call()
+    return refused.value
+
+
+__all__ = ["AMOUNT", "AUTOMATIC", "MANUAL", "Shelf", "refusal"]

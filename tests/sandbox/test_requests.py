@@ -1,0 +1,179 @@
+"""A request is taken exactly as the documentation writes it, and every fault is told by its member."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from pgw.sandbox.requests import (
+    CaptureRequest,
+    OrderRequest,
+    OrdersQuery,
+    PaymentRequest,
+    RefundRequest,
+    decode,
+    query,
+)
+from tests.sandbox.books import AUTOMATIC, refusal
+from tests.sandbox.served import CARD, COLLECT, NETBANKING, order_of, payment_of
+
+ORDER = "order_DPzFe1Q1dEOKed"
+
+
+def _told(kind: type[object], document: dict[str, Any]) -> tuple[str, str | None]:
+    refused = refusal(lambda: decode(json.dumps(document).encode(), kind))
+    return refused.failure.reason, refused.failure.field
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        (OrderRequest, {"amount": 100, "currency": "INR"}),
+        (OrderRequest, order_of(receipt="r" * 40, notes={str(n): "x" * 256 for n in range(15)})),
+        (OrderRequest, order_of(payment=AUTOMATIC)),
+        (OrderRequest, order_of(payment={"capture": "manual"})),
+        (PaymentRequest, payment_of(ORDER)),
+        (PaymentRequest, payment_of(ORDER, **COLLECT)),
+        (PaymentRequest, payment_of(ORDER, **CARD)),
+        (PaymentRequest, payment_of(ORDER, **NETBANKING, ip="::1", callback_url="https://example.com/back")),
+        (CaptureRequest, {"amount": 1000, "currency": "INR"}),
+        (RefundRequest, {}),
+        (RefundRequest, {"amount": 100, "speed": "optimum", "notes": {"a": "b"}, "receipt": "late-1"}),
+    ],
+    ids=str,
+)
+def test_what_is_documented_is_taken(kind: type[object], document: dict[str, Any]) -> None:
+    assert isinstance(decode(json.dumps(document).encode(), kind), kind)
+
+
+INVALID, EXTRA = "input_validation_failed", "extra_field_sent"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"amount": 99}, (INVALID, "amount")),
+        ({"amount": -1000}, (INVALID, "amount")),
+        ({"amount": "1000"}, (INVALID, "amount")),
+        ({"amount": 1000.5}, (INVALID, "amount")),
+        ({"amount": None}, (INVALID, "amount")),
+        ({"currency": "RUPEE"}, (INVALID, "currency")),
+        ({"currency": "inr"}, (INVALID, "currency")),
+        ({"receipt": "r" * 41}, (INVALID, "receipt")),
+        ({"receipt": ""}, (INVALID, "receipt")),
+        ({"notes": {str(n): "x" for n in range(16)}}, (INVALID, "notes")),
+        ({"notes": {"a": "x" * 257}}, (INVALID, "notes")),
+        ({"notes": {"a": 1}}, (INVALID, "notes[...]")),
+        ({"payment": {}}, (INVALID, "capture")),
+        ({"payment": {"capture": "later"}}, (INVALID, "payment.capture")),
+        ({"payment": {"capture": "automatic"}}, (INVALID, "automatic_expiry_period")),
+        (
+            {"payment": {"capture": "automatic", "capture_options": {"automatic_expiry_period": 11}}},
+            (INVALID, "automatic_expiry_period"),
+        ),
+        (
+            {"payment": {"capture": "manual", "capture_options": {"manual_expiry_period": 11}}},
+            (INVALID, "manual_expiry_period"),
+        ),
+        (
+            {"payment": {"capture": "manual", "capture_options": {"manual_expiry_period": 7201}}},
+            (INVALID, "manual_expiry_period"),
+        ),
+        ({"payment": {"capture": "manual", "capture_option": {}}}, (EXTRA, "capture_option")),
+        ({"attempt_id": "1"}, (EXTRA, "attempt_id")),
+    ],
+    ids=str,
+)
+def test_an_order_that_is_wrong_is_refused_for_its_member(
+    change: dict[str, Any], expected: tuple[str, str | None]
+) -> None:
+    assert expected == _told(OrderRequest, order_of(**change))
+
+
+@pytest.mark.parametrize("name", ["amount", "currency"])
+def test_an_order_needs_its_money(name: str) -> None:
+    document = {key: value for key, value in order_of().items() if key != name}
+    assert _told(OrderRequest, document) == (INVALID, name)
+
+
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        *(({}, name) for name in ("amount", "currency", "order_id", "email", "contact", "method", "upi")),
+        *((COLLECT, name) for name in ("ip", "referer", "user_agent")),
+        *((CARD, name) for name in ("token", "card")),
+        (NETBANKING, "bank"),
+    ],
+    ids=str,
+)
+def test_a_payment_needs_what_its_method_documents(members: dict[str, Any], name: str) -> None:
+    document = payment_of(ORDER, **members)
+    del document[name]
+    assert _told(PaymentRequest, document) == (INVALID, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"email": "nobody"}, (INVALID, "email")),
+        ({"email": f"{'a' * 40}@b.c"}, (INVALID, "email")),
+        ({"contact": "1234567"}, (INVALID, "contact")),
+        ({"contact": "+91 90909"}, (INVALID, "contact")),
+        ({"contact": "9" * 16}, (INVALID, "contact")),
+        ({"method": "wallet"}, (INVALID, "method")),
+        ({"currency": "USD"}, (INVALID, "currency")),
+        ({"upi": {"flow": "qr"}}, (INVALID, "upi.flow")),
+        ({**COLLECT, "upi": {"flow": "collect"}}, (INVALID, "vpa")),
+        ({**COLLECT, "upi": {"flow": "collect", "vpa": "nobody"}}, (INVALID, "vpa")),
+        ({**COLLECT, "upi": {"flow": "collect", "vpa": "a@b", "expiry_time": 5761}}, (INVALID, "expiry_time")),
+        ({**CARD, "card": {"number": "4386289407660153"}}, (EXTRA, "number")),
+        ({**CARD, "card": {"cvv": "123"}}, (INVALID, "card.cvv")),
+        ({"idempotency_key": "1"}, (EXTRA, "idempotency_key")),
+    ],
+    ids=str,
+)
+def test_a_payment_that_is_wrong_is_refused_for_its_member(
+    change: dict[str, Any], expected: tuple[str, str | None]
+) -> None:
+    assert expected == _told(PaymentRequest, payment_of(ORDER, **change))
+
+
+def test_no_refusal_repeats_a_card_number() -> None:
+    number = "4386289407660153"
+    document = payment_of(ORDER, **{**CARD, "card": {"cvv": number}})
+    refused = refusal(lambda: decode(json.dumps(document).encode(), PaymentRequest))
+    assert number not in msgspec.json.encode(refused.document).decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "expected"),
+    [
+        (CaptureRequest, {"amount": 1000}, (INVALID, "currency")),
+        (CaptureRequest, {"amount": "1000", "currency": "INR"}, (INVALID, "amount")),
+        (CaptureRequest, {"amount": 1000, "currency": "INR", "receipt": "x"}, (EXTRA, "receipt")),
+        (RefundRequest, {"amount": 99}, (INVALID, "amount")),
+        (RefundRequest, {"amount": "100"}, (INVALID, "amount")),
+        (RefundRequest, {"speed": "instant"}, (INVALID, "speed")),
+        (RefundRequest, {"reason": "x"}, (EXTRA, "reason")),
+    ],
+    ids=str,
+)
+def test_a_capture_or_refund_that_is_wrong_is_refused_for_its_member(
+    kind: type[object], document: dict[str, Any], expected: tuple[str, str | None]
+) -> None:
+    assert expected == _told(kind, document)
+
+
+def test_the_parameters_of_an_address_are_read_as_text() -> None:
+    assert query({"count": "2", "skip": "1", "expand[]": "payments"}, OrdersQuery) == OrdersQuery(
+        count=2, skip=1, expand="payments"
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [({"count": "0"}, "count"), ({"count": "101"}, "count"), ({"count": "x"}, "count"), ({"recipt": "x"}, "recipt")],
+)
+def test_a_parameter_that_is_wrong_is_refused(parameters: dict[str, str], name: str) -> None:
+    assert refusal(lambda: query(parameters, OrdersQuery)).failure.field == name

@@ -1,0 +1,194 @@
+"""Home, database -> real `pgw serve` processes: started, killed, stopped, and what they left on disk."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import Table, select
+
+from pgw.core.ledger.store import open_engine
+from pgw.core.ledger.tables import attempts, payments
+from pgw.core.payment import AttemptStatus, Status
+from pgw.settings import load
+
+START_LIMIT_S = 30.0
+POLL_EVERY_S = 0.05
+
+GATEWAY_TIMEOUT_MS = 400
+"""Short, so that the calls that never answer end soon, and their leases with them."""
+
+SERVE = ("-m", "pgw.cli", "serve", "--bind", "127.0.0.1:0")
+
+
+class TimedOutError(Exception):
+    """What was waited for did not come."""
+
+
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = START_LIMIT_S) -> None:
+    """Look again and again until it is so, within a bound."""
+    until = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > until:
+            raise TimedOutError(f"{what} did not come within {within_s:.0f} s")
+        time.sleep(POLL_EVERY_S)
+
+
+class Shop:
+    """One home and one ledger, and the server that works on them at the moment."""
+
+    def __init__(self, home: Path, database_url: str | None, timeout_ms: int = GATEWAY_TIMEOUT_MS) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self._log = home / "serve.log"
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PGW_")},
+            "PGW_HOME": str(home),
+            "GATEWAY_TIMEOUT_MS": str(timeout_ms),
+            "PGW_LOG_LEVEL": "warning",
+        }
+        for name in ("DATABASE_URL", "INTERNAL_API_KEY", "BIND_ADDR", "REDIS_URL"):
+            self._environ.pop(name, None)
+        if database_url:
+            self._environ["DATABASE_URL"] = database_url
+        self.database = load(self._environ).database
+        self.process: subprocess.Popen[bytes] | None = None
+        self.address = ("127.0.0.1", 0)
+
+    def start(self, command: Sequence[str] = SERVE) -> None:
+        """Start a server and wait until it says where it is."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *command], env=self._environ, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self._is_ready, "the server's address")
+        parts = urlsplit(self._note()["address"])
+        self.address = (str(parts.hostname), int(parts.port or 0))
+
+    def _note(self) -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError):
+            note: dict[str, Any] = json.loads((self.home / "serve.json").read_text())
+            return note
+        return {}
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.words()
+        # A killed server leaves its note behind; ours has our process's id in it.
+        return bool(self._note().get("pid") == self.process.pid)
+
+    def kill(self) -> None:
+        """End it without a chance to do anything."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(START_LIMIT_S)
+        self.process = None
+
+    def wait_dead(self) -> int:
+        """Wait for a server that ends itself and return how it ended."""
+        assert self.process is not None
+        code = self.process.wait(START_LIMIT_S)
+        self.process = None
+        return code
+
+    def stop(self, within_s: float) -> int:
+        """Ask it to stop and return its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(within_s)
+        self.process = None
+        return code
+
+    def words(self) -> str:
+        """Return what all servers of this home have written."""
+        return self._log.read_text(errors="replace")
+
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        """Read a table of the ledger, beside the server."""
+        engine = open_engine(self.database)
+        try:
+            with engine.connect() as connection:
+                query = select(table).order_by(*table.primary_key.columns)
+                return [dict(row) for row in connection.execute(query).mappings()]
+        finally:
+            engine.dispose()
+
+    def book(self) -> list[dict[str, Any]]:
+        """Read the sandbox's book by ourselves; a line torn by a kill says nothing."""
+        path = self.home / "sandbox.book"
+        lines = []
+        for text in path.read_bytes().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(text))
+        return lines
+
+    def captures(self) -> Counter[str]:
+        """Count the charges of each payment."""
+        return Counter(line["payment_id"] for line in self.book() if line["status"] == "CAPTURED")
+
+    def is_healed(self) -> bool:
+        """Whether nothing is on its way any more, and all that a gateway has an answer for has been asked."""
+        answered = {(line["payment_id"], line["attempt_number"]) for line in self.book()}
+        for row in self.rows(attempts):
+            known = (row["payment_id"], row["attempt_number"]) in answered
+            if row["status"] == AttemptStatus.SENDING or (known and row["status"] == AttemptStatus.TIMEOUT):
+                return False
+        return all(row["status"] != Status.PROCESSING for row in self.rows(payments))
+
+
+@contextlib.contextmanager
+def shop(home: Path, database_url: str | None, timeout_ms: int = GATEWAY_TIMEOUT_MS) -> Iterator[Shop]:
+    """Give a home, and end its server whatever happens."""
+    opened = Shop(home, database_url, timeout_ms)
+    try:
+        yield opened
+    finally:
+        if opened.process is not None:
+            opened.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the ledger and the sandbox's book say of all payments, after everything has healed."""
+
+    payments: dict[str, dict[str, Any]]
+    last_attempts: dict[str, dict[str, Any]]
+    orphans: list[dict[str, Any]]
+    captures: Counter[str]
+
+    def ended(self, status: Status) -> set[str]:
+        """Name the payments of one status."""
+        return {key for key, row in self.payments.items() if row["status"] == status}
+
+    def unscheduled(self) -> set[str]:
+        """Name the payments that are neither ended nor under a check."""
+        return {
+            key
+            for key, row in self.payments.items()
+            if not Status(row["status"]).is_final and self.last_attempts[key]["next_check_at"] is None
+        }
+
+
+def audit(shop: Shop) -> Audit:
+    """Compare ledger and book."""
+    attempted = shop.rows(attempts)
+    announced = {(row["payment_id"], row["attempt_number"], row["gateway_id"]) for row in attempted}
+    return Audit(
+        payments={row["payment_id"]: row for row in shop.rows(payments)},
+        last_attempts={row["payment_id"]: row for row in attempted},
+        orphans=[
+            line
+            for line in shop.book()
+            if (line["payment_id"], line["attempt_number"], line["gateway_id"]) not in announced
+        ],
+        captures=shop.captures(),
+    )

@@ -1,0 +1,137 @@
+"""A server is killed under load, again and again: nothing that was acknowledged is lost, and nobody pays twice."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pgw.core.ledger.tables import attempts, payments
+from pgw.core.payment import AttemptStatus, Status
+from tests.seams.load import Answer, Clients, body_of
+from tests.seams.serving import Audit, Shop, audit, shop, wait_until
+
+KILLS_VARIABLE = "PGW_TEST_KILLS"
+KILLS = int(os.environ.get(KILLS_VARIABLE, "12"))
+SEED_VARIABLE = "PGW_TEST_SEED"
+SEED = int(os.environ.get(SEED_VARIABLE, "20260105"))
+
+HEAL_LIMIT_S = 120.0
+"""A check that was under way at a kill is given back after thirty seconds, and the schedule's first steps follow."""
+
+STOP_LIMIT_S = 30.0
+"""A bound for a hung test; the drain's own budget is twelve seconds."""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    """Give a home on each ledger."""
+    url = request.getfixturevalue("database_url") if request.param == "postgres" else None
+    with shop(tmp_path / "home", url) as opened:
+        yield opened
+
+
+def test_kill_9_at_any_moment_loses_nothing_and_charges_nobody_twice(opened: Shop) -> None:
+    rng = Random(SEED)
+    print(f"\nseed {SEED} ({SEED_VARIABLE}), {KILLS} kills ({KILLS_VARIABLE})")
+
+    async def scenario() -> Clients:
+        clients = Clients(SEED)
+        for _ in range(KILLS):
+            opened.start()
+            async with clients.at_work(opened.address):
+                await clients.answered(rng.randint(1, 400))
+                opened.kill()
+        opened.start()
+        await _healed(opened)
+        _agree_on_every_key(clients, await clients.ask_again(opened.address, clients.keys))
+        # What never got through is a payment only now, and some of those never answer.
+        await _healed(opened)
+        return clients
+
+    clients = asyncio.run(scenario())
+    found = audit(opened)
+    _print_figures(clients, found)
+    assert clients.told.unexpected() == []
+    _acknowledged_is_kept(clients, found)
+    _the_money_is_right(found)
+    assert opened.stop(STOP_LIMIT_S) == 0
+
+
+async def _healed(opened: Shop) -> None:
+    await asyncio.to_thread(wait_until, opened.is_healed, "the end of all open payments", HEAL_LIMIT_S)
+
+
+def _print_figures(clients: Clients, found: Audit) -> None:
+    told = clients.told
+    states = {str(status): len(found.ended(status)) for status in Status}
+    print(
+        f"asked {told.asked}, of these cut off {told.asked - told.heard}, keys {len(clients.keys)}, "
+        f"acknowledged SUCCESS {len(told.acknowledged('SUCCESS'))}, FAILURE {len(told.acknowledged('FAILURE'))}, "
+        f"charges {found.captures.total()}, payments {states}"
+    )
+
+
+def _agree_on_every_key(clients: Clients, now: dict[str, Answer]) -> None:
+    """Every key was told of one payment, before and after; one that never got through is a payment now."""
+    for key, answer in now.items():
+        assert answer.code in {201, 202}, answer
+        assert clients.told.ids(key) <= {answer.payment_id}
+        clients.told.answers[key].append(answer)
+
+
+def _acknowledged_is_kept(clients: Clients, found: Audit) -> None:
+    told = clients.told
+    assert told.acknowledged("SUCCESS").keys() <= found.ended(Status.SUCCESS)
+    assert told.acknowledged("FAILURE").keys() <= found.ended(Status.FAILURE)
+    by_key = {row["idempotency_key"]: row["payment_id"] for row in found.payments.values()}
+    assert {key: told.ids(key) for key in told.answers if told.ids(key)} == {
+        key: {by_key[key]} for key in told.answers if told.ids(key)
+    }
+    assert len(by_key) == len(found.payments)
+
+
+def _the_money_is_right(found: Audit) -> None:
+    """A success is one charge, anything else none; only `late@sandbox` takes money after it has said no."""
+    late = {
+        key
+        for key, row in found.payments.items()
+        if body_of(row["idempotency_key"])["instrument"]["vpa"] == "late@sandbox"
+    }
+    assert set(found.captures.values()) <= {1}
+    assert found.orphans == []
+    assert found.unscheduled() == set()
+    assert found.captures.keys() - late == found.ended(Status.SUCCESS) - late
+    assert found.ended(Status.PROCESSING) == found.ended(Status.MANUAL_REVIEW) == set()
+
+
+def test_sigterm_under_load_finishes_what_was_begun(opened: Shop) -> None:
+    """It exits cleanly within its budget; every payment it began has its end, or the check that will find it."""
+    rng = Random(SEED)
+
+    async def scenario() -> Clients:
+        clients = Clients(SEED)
+        opened.start()
+        async with clients.at_work(opened.address):
+            await clients.answered(rng.randint(200, 800))
+            assert await asyncio.to_thread(opened.stop, STOP_LIMIT_S) == 0, opened.words()
+        return clients
+
+    clients = asyncio.run(scenario())
+    statuses = {row["status"] for row in opened.rows(attempts)}
+    assert AttemptStatus.SENDING not in statuses
+    found = audit(opened)
+    _print_figures(clients, found)
+    assert clients.told.unexpected() == []
+    assert found.ended(Status.PROCESSING) == set()
+    _acknowledged_is_kept(clients, found)
+
+    opened.start()
+    asyncio.run(_healed(opened))
+    _the_money_is_right(audit(opened))
+    assert opened.stop(STOP_LIMIT_S) == 0
+    assert len(opened.rows(payments)) == len(found.payments)
