@@ -2,7 +2,7 @@
 
 All are measured in one interleaved run against a mock gateway in a process of its own; what counts is the ratios,
 medians over the rounds. Closed loop: each of c callers posts, reads the whole answer, posts again. CPU is that of the
-calling process alone.
+calling process alone. It takes about four minutes.
 """
 
 import argparse

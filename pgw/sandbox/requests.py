@@ -176,11 +176,13 @@ class OrdersQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 def decode(body: bytes, kind: type[T]) -> T:
     """Read one request. Raises Refused."""
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        asked = msgspec.json.decode(body or b"{}", type=kind)
+        _check_nulls(msgspec.json.decode(body or b"{}"))
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise invalid("The request body is not valid JSON") from None
+    return asked
 
 
 def query(parameters: dict[str, str], kind: type[T]) -> T:
@@ -203,6 +205,15 @@ def _explained(told: str) -> Refused:
     name = place["path"] if place else "request"
     wanted = "an integer" if "`int" in told else "valid"
     return invalid(f"The {name} must be {wanted}.", name)
+
+
+def _check_nulls(document: dict[str, Any]) -> None:
+    """Refuse a member that is there and says nothing: only a card's CVV is documented so."""
+    for name, value in document.items():
+        if value is None and name != "cvv":
+            raise invalid(f"The {name} must be valid.", name)
+        if isinstance(value, dict):
+            _check_nulls(value)
 
 
 def _missing(name: str) -> Refused:

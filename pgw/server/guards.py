@@ -12,6 +12,7 @@ from sanic.constants import HTTP_METHODS
 from sanic.exceptions import BadURL
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse
+from sanic.server import HttpProtocol
 
 from pgw.assembly import House
 from pgw.core import card_data
@@ -54,6 +55,9 @@ class Asked(Request[Any, Any]):
             super().__init__(b"*", *given, **named)
             self.raw_url = url_bytes
             self.has_address = False
+        if "upgrade" in self.headers and isinstance(protocol := self.transport.get_protocol(), HttpProtocol):
+            # No route speaks WebSocket, and Sanic would wait without end for a body that comes with this header.
+            protocol.http.upgrade_websocket = False
 
     @property
     def path(self) -> str:

@@ -139,6 +139,22 @@ def test_a_payment_that_is_wrong_is_refused_for_its_member(
     assert expected == _told(PaymentRequest, payment_of(ORDER, **change))
 
 
+@pytest.mark.parametrize("change", [{"ip": None}, {"upi": {"flow": "intent", "vpa": None}}, {"notes": None}], ids=str)
+def test_a_member_that_is_null_is_refused(change: dict[str, Any]) -> None:
+    document = {**payment_of(ORDER), **change}
+    assert _told(PaymentRequest, document)[0] == INVALID
+
+
+def test_the_cvv_of_a_card_paid_by_token_may_be_null() -> None:
+    asked = decode(json.dumps(payment_of(ORDER, **{**CARD, "card": {"cvv": None}})).encode(), PaymentRequest)
+    assert asked.card is not None
+
+
+def test_a_document_without_a_bottom_is_no_json() -> None:
+    deep = b'{"browser": {"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}}"
+    assert refusal(lambda: decode(deep, PaymentRequest)).failure.reason == INVALID
+
+
 def test_no_refusal_repeats_a_card_number() -> None:
     number = "4386289407660153"
     document = payment_of(ORDER, **{**CARD, "card": {"cvv": number}})

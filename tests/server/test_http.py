@@ -222,6 +222,7 @@ def _late(running: Inside, sent: bytes) -> list[Answer]:
         b"GET /ops/live",
         b"POST /payments HTTP/1.1\r\nContent-Length: 10\r\n\r\n{",
         b"POST /payments HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"POST /payments HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 10\r\n\r\n{",
         b"GET /ops/liveness HTTP/1.1\r\nContent-Length: 10\r\n\r\n{",
         b"POST /nothing HTTP/1.1\r\nContent-Length: 10\r\n\r\n{",
     ],
