@@ -18,6 +18,9 @@ from pgw.settings import Settings
 
 SANDBOX_BOOK = "sandbox.book"
 
+RAZORPAY_CONNECTIONS = 256
+"""Calls to Razorpay under way at once; each payment makes two, and one that finds no free connection was not sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class House:
@@ -59,7 +62,9 @@ async def open_house(settings: Settings, only: frozenset[str] | None = None) -> 
         from pgw.core.gateways.wire import Wire  # noqa: PLC0415
 
         auth = (settings.razorpay_key_id, settings.razorpay_key_secret)
-        gateways[RAZORPAY.gateway_id] = Razorpay(Wire(settings.razorpay_base_url, auth))
+        gateways[RAZORPAY.gateway_id] = Razorpay(
+            Wire(settings.razorpay_base_url, auth, connections=RAZORPAY_CONNECTIONS)
+        )
 
     def unavailable(gateway: GatewayConfig) -> str | None:
         if gateway.gateway_id == RAZORPAY.gateway_id and gateway.gateway_id not in gateways:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pgw.core.errors import Code, PgwError
 
@@ -12,6 +12,7 @@ RAZORPAY = "https://api.razorpay.com"
 DEVELOPMENT_KEY = "dev-internal-key"
 PRODUCTION_KEY_LENGTH = 32
 DEFAULT_PORT = 3000
+ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -158,10 +159,13 @@ def _production_refusals(settings: Settings) -> list[str]:
 
 
 def _is_plaintext_elsewhere(url: str) -> bool:
+    """Whether libpq might speak in clear to another host: its query beats the address, and may name several hosts."""
     parts = urlsplit(url)
-    local = parts.hostname is None or parts.hostname in LOOPBACK
-    encrypted = any(f"sslmode={mode}" in parts.query for mode in ("require", "verify-ca", "verify-full"))
-    return not local and not encrypted
+    query = parse_qs(parts.query)
+    named = [each for name in ("host", "hostaddr") for value in query.get(name, ()) for each in value.split(",")]
+    hosts = named or [parts.hostname or ""]
+    local = all(not host or host.startswith("/") or host in LOOPBACK for host in hosts)
+    return not local and query.get("sslmode", [""])[-1] not in ENCRYPTED
 
 
 def _keys(text: str, bad: list[str]) -> tuple[str, ...]:
@@ -176,7 +180,7 @@ def _bind(text: str | None, bad: list[str], *, own_key: bool) -> tuple[str, int]
         return ("0.0.0.0" if own_key else "127.0.0.1"), DEFAULT_PORT  # noqa: S104  # only with a key of one's own
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004  # the largest port there is
+    if not host or not port.isdecimal() or len(port) > len("65535") or int(port) > 65_535:  # noqa: PLR2004  # the largest port there is
         bad.append("BIND_ADDR must read host:port, such as 127.0.0.1:3000")
         return "127.0.0.1", DEFAULT_PORT
     return host, int(port)
@@ -185,19 +189,31 @@ def _bind(text: str | None, bad: list[str], *, own_key: bool) -> tuple[str, int]
 def _database_url(url: str | None, bad: list[str]) -> str | None:
     if not url:
         return None
-    if urlsplit(url).scheme not in {"postgres", "postgresql"}:
+    parts = _parts(url)
+    if parts is None or parts.scheme not in {"postgres", "postgresql"}:
         bad.append("DATABASE_URL must begin with postgres:// or postgresql://; unset it for the embedded SQLite ledger")
+        return None
     return url
 
 
 def _address(name: str, url: str, bad: list[str]) -> str:
     """Check an address that a secret is sent to: encrypted, or on this machine."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _parts(url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         bad.append(f"{name} must be an address such as https://pgw.example:3000")
     elif parts.scheme == "http" and parts.hostname not in LOOPBACK:
         bad.append(f"{name} would send the key unencrypted to another host: use https://")
     return url.rstrip("/")
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Take an address apart; None where it is none. Python's own error would repeat it, and with it a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...], bad: list[str]) -> str:
@@ -209,7 +225,7 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...], bad
 
 def _whole(environ: Mapping[str, str], name: str, default: int, bounds: tuple[int, int], bad: list[str]) -> int:
     text = environ.get(name) or str(default)
-    if not text.isdecimal() or not bounds[0] <= int(text) <= bounds[1]:
+    if not text.isdecimal() or len(text) > len(str(bounds[1])) or not bounds[0] <= int(text) <= bounds[1]:
         bad.append(f"{name} must be a whole number from {bounds[0]} to {bounds[1]}")
         return default
     return int(text)

@@ -2,22 +2,23 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 CVV_MEMBERS = frozenset({"cvv", "cvc", "cvv2", "cvc2", "security_code"})
 
 LENGTHS = {
-    "2": frozenset({16}),
-    "3": frozenset({14, 15, 16, 17, 18, 19}),
-    "4": frozenset({13, 16, 19}),
-    "5": frozenset(range(13, 20)),
-    "6": frozenset(range(13, 20)),
+    2: frozenset({16}),
+    3: frozenset(range(14, 20)),
+    4: frozenset({13, 16, 19}),
+    5: frozenset(range(13, 20)),
+    6: frozenset(range(13, 20)),
 }
 """First digit -> lengths the schemes under it issue (ISO/IEC 7812): 2 Mastercard, 3 Amex, Diners and JCB, 4 Visa,
 5 Mastercard and Maestro, 6 Discover, RuPay, UnionPay and Maestro."""
 
-_SHORTEST, _LONGEST = 13, 19
+_LONGEST = 19
+_NONE: frozenset[int] = frozenset()
 
 _RUN = re.compile(r"\d+(?:[ -]\d+)*")
 _LONG_RUN = re.compile(r"\d(?:[ -]?\d){12}")
@@ -42,7 +43,16 @@ def may_hold_card_data(raw: bytes) -> bool:
 
 def in_text(text: str) -> bool:
     """Find a full card number: 13..19 digits standing alone, single spaces or dashes allowed, Luhn-valid."""
-    return _LONG_RUN.search(text) is not None and any(_is_card_number(digits) for digits in _runs(text))
+    if _LONG_RUN.search(text) is None:
+        return False
+    text = _UUID.sub("|", text)
+    for run in _RUN.finditer(text):
+        before, after = text[max(run.start() - 1, 0) : run.start()], text[run.end() : run.end() + 1]
+        groups = re.split(r"[ -]", run.group())
+        # A letter that touches the run takes the group it touches out of it.
+        if _holds_card_number(groups[before.isalnum() : len(groups) - after.isalnum()]):
+            return True
+    return False
 
 
 def in_document(document: Any) -> bool:
@@ -64,36 +74,35 @@ def in_document(document: Any) -> bool:
             return in_text(str(abs(document)))
 
 
-def _runs(text: str) -> Iterator[str]:
-    """Yield each digit string that stands alone: whole groups, no letter or digit right before or after."""
-    text = _UUID.sub("|", text)
-    for run in _RUN.finditer(text):
-        groups = re.split(r"[ -]", run.group())
-        first = 1 if _is_word(text[max(run.start() - 1, 0) : run.start()]) else 0
-        last = len(groups) - (1 if _is_word(text[run.end() : run.end() + 1]) else 0)
-        for start in range(first, last):
-            digits = ""
-            for group in groups[start:last]:
-                digits += group
-                if len(digits) > _LONGEST:
-                    break
-                if len(digits) >= _SHORTEST:
-                    yield _ascii(digits)
+def _holds_card_number(groups: list[str]) -> bool:
+    """Look at every row of neighbouring groups; a few steps for each digit, however long the run is."""
+    digits = [unicodedata.decimal(each) for group in groups for each in group]
+    sums = _luhn_sums(digits)
+    ends = list(accumulate(len(group) for group in groups))
+    for number, group in enumerate(groups):
+        start = ends[number] - len(group)
+        lengths = LENGTHS.get(digits[start], _NONE)
+        for last in range(number, len(ends)):
+            end = ends[last]
+            if end - start > _LONGEST:
+                break
+            told = sums[end % 2]
+            if end - start in lengths and (told[end] - told[start]) % 10 == 0:
+                return True
+    return False
 
 
-def _is_word(character: str) -> bool:
-    return character.isalnum()
+def _luhn_sums(digits: list[int]) -> tuple[list[int], list[int]]:
+    """Running Luhn sums of numbers that end at an even and at an odd place (ISO/IEC 7812-1, annex B).
 
-
-def _ascii(digits: str) -> str:
-    return digits if digits.isascii() else "".join(str(unicodedata.decimal(each)) for each in digits)
-
-
-def _is_card_number(digits: str) -> bool:
-    return len(digits) in LENGTHS.get(digits[0], ()) and _luhn(digits)
-
-
-def _luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1 annex B: double every second digit from the right, add the digits, divisible by ten."""
-    doubled = sum(sum(divmod(2 * int(each), 10)) for each in digits[-2::-2])
-    return (doubled + sum(int(each) for each in digits[-1::-2])) % 10 == 0
+    From the right every second digit is doubled and its digits are added; a number is valid when ten divides the sum.
+    """
+    doubled = [sum(divmod(2 * each, 10)) for each in digits]
+    even, odd = (
+        [
+            each if place % 2 != parity else twice
+            for place, (each, twice) in enumerate(zip(digits, doubled, strict=True))
+        ]
+        for parity in (0, 1)
+    )
+    return [0, *accumulate(even)], [0, *accumulate(odd)]

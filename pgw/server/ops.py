@@ -8,6 +8,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from pgw.core.errors import Code, PgwError
 from pgw.core.gateways.book import Charge
 from pgw.core.ledger.configuration import head
+from pgw.core.ledger.store import HEAD, current_schema
 from pgw.core.ledger.writer import LedgerUnavailable
 from pgw.core.plan import SNAPSHOT_LIMIT
 from pgw.server.codec import json_answer
@@ -75,9 +76,12 @@ async def _ledger(request: Request) -> Look:
     if not ledger.is_writing:
         return Look("ledger", "failed", "the ledger's writer has stopped: restart this server")
     try:
+        schema = await ledger.read(current_schema)
         version = await ledger.read(head)
     except LedgerUnavailable as fault:
         return Look("ledger", "failed", fault.detail)
+    if schema != HEAD:
+        return Look("ledger", "failed", f"its schema is {schema}, this pgw needs {HEAD}: run `pgw db upgrade`")
     return Look("ledger", "ok", f"configuration version {version}")
 
 

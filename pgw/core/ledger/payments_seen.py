@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, CompoundSelect, Connection, Row, and_, exists, or_, select, union
 
+from pgw.core.ledger.payments import UNSETTLED
 from pgw.core.ledger.tables import attempts, payments, routing_decisions
 from pgw.core.payment import Attempt, AttemptStatus, ExperimentArm, Method, NextAction, Payment, Status
 from pgw.core.plan import Plan
@@ -78,6 +79,10 @@ def listed(connection: Connection, wanted: Wanted, now: datetime) -> Sequence[St
         query = query.where(payments.c.merchant_id == wanted.merchant_id)
     if wanted.status is not None:
         query = query.where(_status_shown(wanted.status, now))
+    if wanted.status in UNSETTLED:
+        # A few among millions; each has an attempt under check, and those are indexed.
+        under_check = select(attempts.c.payment_id).where(attempts.c.next_check_at.is_not(None))
+        query = query.where(payments.c.payment_id.in_(under_check))
     if wanted.ref is not None:
         query = query.where(payments.c.payment_id.in_(_referred(wanted.ref)))
     if wanted.since is not None:

@@ -66,7 +66,7 @@ def schema_status(database: str) -> SchemaStatus:
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise PgwError(Code.STORE_ABSENT, f"there is no ledger at {url.database}: set PGW_HOME or DATABASE_URL")
     with _connected(database) as connection:
-        return SchemaStatus(shown, _current(connection))
+        return SchemaStatus(shown, current_schema(connection))
 
 
 def upgrade(database: str) -> SchemaStatus:
@@ -76,12 +76,12 @@ def upgrade(database: str) -> SchemaStatus:
         Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _connected(database) as connection:
         _lock(connection)
-        if _current(connection) != HEAD:
+        if current_schema(connection) != HEAD:
             _migrate(connection)
         if connection.execute(select(ledger_identity.c.ledger_id)).first() is None:
             _seed(connection)
         connection.commit()
-        return SchemaStatus(url.render_as_string(hide_password=True), _current(connection))
+        return SchemaStatus(url.render_as_string(hide_password=True), current_schema(connection))
 
 
 def identity(connection: Connection) -> str:
@@ -111,7 +111,8 @@ def _lock(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _current(connection: Connection) -> str | None:
+def current_schema(connection: Connection) -> str | None:
+    """Return the schema's version; None where there is no schema."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
