@@ -222,22 +222,20 @@ def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
         "referer": client.referer if client else None,
         "user_agent": client.user_agent if client else None,
     }
+    path = "/v1/payments/create/json"
     match order.instrument:
-        case Upi() as upi if upi_flow(upi) is UpiFlow.COLLECT:
-            return "/v1/payments/create/upi", {
-                **common,
-                "method": "upi",
-                "upi": {"flow": "collect", "vpa": upi.vpa, "expiry_time": COLLECT_WITHIN_MINUTES},
-            }
-        case Upi():
-            return "/v1/payments/create/upi", {**common, "method": "upi", "upi": {"flow": "intent"}}
+        case Upi() as upi:
+            path = "/v1/payments/create/upi"
+            flow: dict[str, Any] = {"flow": "intent"}
+            if upi_flow(upi) is UpiFlow.COLLECT:
+                flow = {"flow": "collect", "vpa": upi.vpa, "expiry_time": COLLECT_WITHIN_MINUTES}
+            document = {**common, "method": "upi", "upi": flow}
         case Card() as card:
             # A payment by token still names the card object, which may be empty: no CVV is ever taken.
-            document = {**common, "method": "card", "token": card.token, "card": {}}
+            document = {**common, "method": "card", "token": card.token, "card": {}, "callback_url": order.return_url}
         case Netbanking() as bank:
-            document = {**common, "method": "netbanking", "bank": bank.bank_code}
-    document["callback_url"] = order.return_url
-    return "/v1/payments/create/json", {name: value for name, value in document.items() if value is not None}
+            document = {**common, "method": "netbanking", "bank": bank.bank_code, "callback_url": order.return_url}
+    return path, {name: value for name, value in document.items() if value is not None}
 
 
 def _next_action(created: Created) -> ActionRequired | None:

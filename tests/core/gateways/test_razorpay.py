@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
 PAYMENT_ID = "01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b"
 RECEIPT = f"{PAYMENT_ID}-1"
 ORDER = {"id": "order_1", "amount": 1000, "currency": "INR", "receipt": RECEIPT, "status": "created"}
+CALLS = Path(__file__).parents[3] / "docs" / "razorpay-calls.md"
 REFUSED = NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
 
 
@@ -238,3 +241,58 @@ def test_an_enquiry_that_was_not_answered_decides_nothing(answer: Answer) -> Non
 def test_an_order_of_another_receipt_is_nobody_s_answer() -> None:
     wire = ScriptedWire(reply({"items": [{**ORDER, "receipt": "another"}]}))
     assert enquire(wire) == Undecided(Pending.ABSENT)
+
+
+def documented() -> list[tuple[str, str, set[str], set[str]]]:
+    """Read the table of calls: method, path as a pattern, members a call must have, members it may have."""
+    rows = []
+    for line in CALLS.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 8 and cells[1] in {"GET", "POST"}:
+            path = re.sub(r":id", "[A-Za-z0-9_]+", cells[2].strip("`"))
+            rows.append(
+                (cells[1], path, set(re.findall(r"`([^`]+)`", cells[4])), set(re.findall(r"`([^`]+)`", cells[5])))
+            )
+    return rows
+
+
+def members(document: Mapping[str, Any] | None, prefix: str = "") -> set[str]:
+    """Name the members of a request as the table does."""
+    names: set[str] = set()
+    for name, value in (document or {}).items():
+        inner = members(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name}
+        names |= inner
+    return names
+
+
+@pytest.mark.parametrize(
+    "instrument", [Upi(), Upi(vpa="a@okhdfcbank"), Card(token="token_1"), Netbanking(bank_code="HDFC")]
+)
+def test_every_call_stands_in_the_table_of_documented_calls(instrument: Instrument) -> None:
+    """Method, path and members of all that the adapter sends are documented, and it creates one payment an attempt."""
+    wire = ScriptedWire(
+        reply(ORDER),
+        reply({"razorpay_payment_id": "pay_1", "link": "upi://pay"}),
+        reply({"items": [ORDER]}),
+        reply({"items": [paid("authorized", 1)]}),
+        reply(paid("captured", 1)),
+    )
+
+    async def scenario() -> None:
+        gateway = Razorpay(wire)
+        await gateway.charge(order_of(instrument))
+        await gateway.enquire(Reference(PAYMENT_ID, 1))
+        await gateway.capture("pay_1", 1000, "INR")
+
+    asyncio.run(scenario())
+    table = documented()
+    assert len(table) > 10
+    for method, path, document in wire.asked:
+        sent = members(document)
+        fits = [
+            (must, may)
+            for known, pattern, must, may in table
+            if known == method and re.fullmatch(pattern, path) and must <= sent <= must | may
+        ]
+        assert fits, (method, path, sent)
+    assert sum("/create/" in path for _, path, _ in wire.asked) == 1
