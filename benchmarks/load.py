@@ -42,9 +42,9 @@ class Client(asyncio.Protocol):
             + self.prefix
             + str(self.sent).encode()
             + b"\r\nContent-Length: "
-            + str(len(BODY)).encode()
+            + str(len(self.run.body)).encode()
             + b"\r\n\r\n"
-            + BODY
+            + self.run.body
         )
 
     def data_received(self, data: bytes) -> None:
@@ -72,7 +72,8 @@ class Client(asyncio.Protocol):
 class Run:
     """One measurement."""
 
-    def __init__(self, seconds: float, connections: int) -> None:
+    def __init__(self, seconds: float, connections: int, body: bytes) -> None:
+        self.body = body
         self.name = uuid.uuid4().hex
         self.until = time.perf_counter() + seconds
         self.left = connections
@@ -91,8 +92,8 @@ class Run:
             self.finished.set_result(None)
 
 
-async def load(host: str, port: int, connections: int, seconds: float) -> dict[str, object]:
-    run = Run(seconds, connections)
+async def load(host: str, port: int, connections: int, seconds: float, body: bytes = BODY) -> dict[str, object]:
+    run = Run(seconds, connections, body)
     began = time.perf_counter()
     loop = asyncio.get_running_loop()
     for number in range(connections):
@@ -108,4 +109,6 @@ async def load(host: str, port: int, connections: int, seconds: float) -> dict[s
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(load(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))))
+    host, port, connections, seconds, *body = sys.argv[1:]
+    given = body[0].encode() if body else BODY
+    print(json.dumps(uvloop.run(load(host, int(port), int(connections), float(seconds), given))))
