@@ -225,3 +225,33 @@ def test_two_refreshes_at_once_never_go_back(stage: Stage) -> None:
             assert max(each.config_version for each in seen) == snapshots.current.config_version
 
     stage.run(scenario())
+
+
+def test_a_refresh_that_was_overtaken_does_not_undo_the_newer_one(stage: Stage) -> None:
+    """It read the head, stood still while a change was made and taken over, and only then went on."""
+
+    reached, gate = asyncio.Event(), asyncio.Event()
+
+    class Held(Troubled):
+        hold = False
+
+        async def read(self, query: Any, *args: Any) -> Any:
+            found = await super().read(query, *args)
+            if self.hold:
+                self.hold = False
+                reached.set()
+                await gate.wait()
+            return found
+
+    async def scenario() -> None:
+        ledger = Held(stage.ledger)
+        snapshots = _snapshots(ledger)
+        await snapshots.refresh()
+        ledger.hold = True
+        overtaken = asyncio.create_task(snapshots.refresh())
+        await reached.wait()
+        newer = await snapshots.configure(POLICY, _policy(7), "ann", "meanwhile")
+        gate.set()
+        assert await overtaken == snapshots.current == newer
+
+    stage.run(scenario())

@@ -216,5 +216,5 @@ def _by_payment(found: Rows) -> dict[str, Rows]:
     return grouped
 
 
-Ledger.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Ledger.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 TestLedger = Ledger.TestCase

@@ -1,87 +1,14 @@
 """The group commit by itself, over a database that does what the test says: bounds, deaths, and nobody left waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from threading import Event
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Text
 
 from pgw.core.ledger import writer as module
-from pgw.core.ledger.phase import Phase
-from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable, Writer
-
-
-def _nothing(_: Any) -> Any:
-    raise NotImplementedError
-
-
-NOTE = Phase(name="note", columns={"key": Text()}, key="key", order=("key",), guard=_nothing, effects=_nothing)
-
-
-class LostError(Exception):
-    """What this database raises for everybody."""
-
-
-class BadItemError(Exception):
-    """What this database raises for one item."""
-
-
-class Paper:
-    """A database of one list; its first batch waits at the gate until told."""
-
-    def __init__(self) -> None:
-        self.entered = Event()
-        self.gate = Event()
-        self.written: list[str] = []
-        self.batches: list[int] = []
-        self.faults: list[BaseException | None] = []
-        self.recovered = 0
-        self.closed = 0
-
-    def run(self, groups: Sequence[tuple[Phase, Sequence[Mapping[str, Any]]]]) -> list[set[str]]:
-        self.entered.set()
-        assert self.gate.wait(60), "the test never opened the gate"
-        keys = [item["key"] for _, items in groups for item in items]
-        self.batches.append(len(keys))
-        fault = self.faults.pop(0) if self.faults else None
-        if fault is not None:
-            raise fault
-        if "bad" in keys:
-            raise BadItemError
-        fresh = [key for key in keys if key not in self.written]
-        self.written += fresh
-        return [set(fresh)]
-
-    def recover(self) -> None:
-        self.recovered += 1
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-@asynccontextmanager
-async def _writing(paper: Paper) -> AsyncIterator[Writer]:
-    writer = Writer(paper, (LostError,))
-    try:
-        yield writer
-    finally:
-        paper.gate.set()
-        await writer.close()
-
-
-async def _queued(writer: Writer, *keys: str) -> list["asyncio.Task[bool]"]:
-    waiting = [asyncio.create_task(writer.commit(NOTE, {"key": key})) for key in keys]
-    await asyncio.sleep(0)
-    return waiting
-
-
-async def _fate(task: "asyncio.Task[bool]") -> bool | LedgerUnavailable:
-    (end,) = await asyncio.gather(task, return_exceptions=True)
-    assert isinstance(end, bool | LedgerUnavailable)
-    return end
+from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
+from tests.core.ledger.paper import NOTE, SEAL, LostError, Paper, fate_of, queued, writing
 
 
 @pytest.fixture
@@ -102,11 +29,11 @@ def test_past_its_patience_a_queued_item_is_withdrawn_and_a_taken_one_reports_la
 
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            (taken,) = await _queued(writer, "taken")
+        async with writing(paper) as writer:
+            (taken,) = await queued(writer, "taken")
             await asyncio.to_thread(paper.entered.wait)
-            (queued,) = await _queued(writer, "queued")
-            fates = [await _fate(taken), await _fate(queued)]
+            (behind,) = await queued(writer, "queued")
+            fates = [await fate_of(taken), await fate_of(behind)]
             assert [isinstance(fate, LedgerUnavailable) and fate.written for fate in fates] == [None, False]
             assert isinstance(fates[0], LedgerUnavailable)
             assert fates[0].late is not None
@@ -123,11 +50,11 @@ def test_past_its_patience_a_queued_item_is_withdrawn_and_a_taken_one_reports_la
 def test_the_second_item_of_a_key_is_withdrawn_while_the_first_is_under_way(impatient: None) -> None:
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            (busy,) = await _queued(writer, "busy")
+        async with writing(paper) as writer:
+            (busy,) = await queued(writer, "busy")
             await asyncio.to_thread(paper.entered.wait)
-            twins = await _queued(writer, "twin", "twin")
-            ends = [await _fate(each) for each in (busy, *twins)]
+            twins = await queued(writer, "twin", "twin")
+            ends = [await fate_of(each) for each in (busy, *twins)]
             assert [isinstance(end, LedgerUnavailable) and end.written for end in ends] == [None, False, False]
         assert paper.written == ["busy"]
 
@@ -137,10 +64,10 @@ def test_the_second_item_of_a_key_is_withdrawn_while_the_first_is_under_way(impa
 def test_a_late_item_that_is_refused_says_so_late(impatient: None) -> None:
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            (bad,) = await _queued(writer, "bad")
+        async with writing(paper) as writer:
+            (bad,) = await queued(writer, "bad")
             await asyncio.to_thread(paper.entered.wait)
-            fate = await _fate(bad)
+            fate = await fate_of(bad)
             assert isinstance(fate, LedgerUnavailable)
             assert fate.late is not None
             paper.gate.set()
@@ -155,8 +82,8 @@ def test_a_full_queue_refuses_at_once_and_has_room_again_later(monkeypatch: pyte
 
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            waiting = await _queued(writer, *(f"key-{n}" for n in range(8)))
+        async with writing(paper) as writer:
+            waiting = await queued(writer, *(f"key-{n}" for n in range(8)))
             with pytest.raises(LedgerUnavailable, match="queue is full") as refusal:
                 await writer.commit(NOTE, {"key": "one too many"})
             assert refusal.value.written is False
@@ -174,13 +101,31 @@ def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            first = await _queued(writer, "first")
+        async with writing(paper) as writer:
+            first = await queued(writer, "first")
             await asyncio.to_thread(paper.entered.wait)
-            waiting = await _queued(writer, *(f"key-{n}" for n in range(20)))
+            waiting = await queued(writer, *(f"key-{n}" for n in range(20)))
             paper.gate.set()
             assert await asyncio.gather(*first, *waiting) == [True] * 21
         assert paper.batches == [1, 8, 8, 4]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_is_sorted_so_that_all_writers_take_their_locks_in_one_order() -> None:
+    """By phase and then by key, whatever the order of arrival; each waiter still gets the fate of its own item."""
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with writing(paper) as writer:
+            first = await queued(writer, "a")
+            await asyncio.to_thread(paper.entered.wait)
+            asked = [(SEAL, "9"), (NOTE, "c"), (NOTE, "a"), (SEAL, "1"), (NOTE, "b")]
+            waiting = [asyncio.create_task(writer.commit(phase, {"key": key})) for phase, key in asked]
+            await asyncio.sleep(0)
+            paper.gate.set()
+            assert await asyncio.gather(*first, *waiting) == [True, True, True, False, True, True]
+        assert paper.asked[1] == [("note", "a"), ("note", "b"), ("note", "c"), ("seal", "1"), ("seal", "9")]
 
     asyncio.run(scenario())
 
@@ -191,8 +136,8 @@ def test_many_items_of_one_key_are_written_one_after_another_and_all_answered(mo
 
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            waiting = await _queued(writer, *["same"] * 9, "other")
+        async with writing(paper) as writer:
+            waiting = await queued(writer, *["same"] * 9, "other")
             paper.gate.set()
             assert await asyncio.gather(*waiting) == [True] + [False] * 8 + [True]
 
@@ -205,13 +150,13 @@ def test_when_the_writer_dies_every_waiter_is_told_and_nobody_hangs(
 ) -> None:
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            waiting = await _queued(writer, "taken")
+        async with writing(paper) as writer:
+            waiting = await queued(writer, "taken")
             await asyncio.to_thread(paper.entered.wait)
-            waiting += await _queued(writer, "queued", "queued", "queued too")
+            waiting += await queued(writer, "queued", "queued", "queued too")
             paper.faults = [death]
             paper.gate.set()
-            ends = [await _fate(each) for each in waiting]
+            ends = [await fate_of(each) for each in waiting]
             assert [isinstance(end, LedgerUnavailable) and end.written for end in ends] == [None] * 4
             with pytest.raises(LedgerUnavailable) as refusal:
                 await writer.commit(NOTE, {"key": "afterwards"})
@@ -227,10 +172,10 @@ def test_when_the_writer_dies_late_answers_come_too(impatient: None) -> None:
 
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            (taken,) = await _queued(writer, "taken")
+        async with writing(paper) as writer:
+            (taken,) = await queued(writer, "taken")
             await asyncio.to_thread(paper.entered.wait)
-            fate = await _fate(taken)
+            fate = await fate_of(taken)
             assert isinstance(fate, LedgerUnavailable)
             assert fate.late is not None
             paper.faults = [SystemExit(1)]
@@ -244,7 +189,7 @@ def test_when_the_writer_dies_late_answers_come_too(impatient: None) -> None:
 def test_closing_a_writer_nobody_used_and_closing_it_twice_are_fine() -> None:
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
+        async with writing(paper) as writer:
             await writer.close()
         assert paper.closed == 1
 
@@ -270,10 +215,10 @@ def test_a_fault_of_the_database_is_tried_three_times(case: str, monkeypatch: py
 
     async def scenario() -> None:
         paper = Paper()
-        async with _writing(paper) as writer:
-            first = await _queued(writer, "first")
+        async with writing(paper) as writer:
+            first = await queued(writer, "first")
             await asyncio.to_thread(paper.entered.wait)
-            waiting = await _queued(writer, "a", "b", "c")
+            waiting = await queued(writer, "a", "b", "c")
             paper.faults = [None, *faults]
             paper.gate.set()
             assert await asyncio.gather(*first) == [True]
