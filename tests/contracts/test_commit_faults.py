@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.on_sqlite import OnSqlite
@@ -225,6 +226,7 @@ EVERYBODYS = {
     "lock_not_available": "waited too long for a lock",
     "query_canceled": "a statement's time ran out",
     "io_error": "the disk failed",
+    "read_only_sql_transaction": "this server is no longer the primary",
 }
 
 
@@ -255,3 +257,27 @@ def test_what_is_the_servers_fault_is_nobodys_item(own_database: str, condition:
                 assert runner.batches == [1, 8, 8]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+def test_a_database_that_became_read_only_is_away(own_database: str) -> None:
+    """After a failover the old primary refuses every write; payments must be told that the ledger is away."""
+
+    async def scenario() -> None:
+        async with _ready(own_database) as (ledger, _):
+            assert await ledger.commit(OPEN, opens(1)) is True
+            _make_read_only(own_database, "on")
+            fates = await all_of(ledger, [(OPEN, opens(n)) for n in range(2, 8)])
+            assert [type(fate) for fate in fates] == [LedgerUnavailable] * 6
+            _make_read_only(own_database, "off")
+            assert await ledger.commit(OPEN, opens(9)) is True
+
+    asyncio.run(scenario())
+
+
+def _make_read_only(database: str, state: str) -> None:
+    with administrator(database) as session:
+        session.execute("SET default_transaction_read_only = off")
+        name = sql.Identifier(session.info.dbname)
+        session.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(name, state))
+        session.execute(KILL)

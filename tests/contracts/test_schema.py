@@ -1,10 +1,12 @@
 """The schema comes up from nothing, on both ledgers, and nobody works on one that is not his."""
 
+import sqlite3
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,27 @@ def test_an_address_nobody_answers_at_is_refused_without_its_password() -> None:
         upgrade(database)
     assert refusal.value.code is Code.STORE_ABSENT
     assert "hunter22" not in refusal.value.detail
+
+
+def test_a_schema_newer_than_this_program_is_refused_in_words(own_database: str) -> None:
+    """An old pgw on a ledger that was upgraded by a new one: nothing is touched, and the way out is named."""
+    with _connected(own_database) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.commit()
+    with pytest.raises(PgwError, match="newer") as refusal:
+        upgrade(own_database)
+    assert refusal.value.code is Code.OLD_SCHEMA
+    assert schema_status(own_database).current == "9999"
+
+
+def test_a_new_file_another_process_is_writing_is_waited_for(tmp_path: Path) -> None:
+    """Two servers start on a new home: the switch to the write-ahead log must not fail for the other's transaction."""
+    path = tmp_path / "pgw.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.1, other.execute, ["ROLLBACK"])
+        release.start()
+        try:
+            assert upgrade(f"sqlite:///{path}").is_current
+        finally:
+            release.join()

@@ -217,3 +217,30 @@ def test_one_attempt_of_a_payment_wins_its_money_and_only_while_it_is_open(datab
         assert await ledger.commit(WIN, {"payment_id": id_of(2), "attempt_number": 1}) is False
 
     _on(database, scenario)
+
+
+def test_events_of_one_commit_keep_their_order(database: str) -> None:
+    """An attempt ends before its payment does; who relays by position must find it so."""
+
+    async def scenario(ledger: OpenLedger) -> None:
+        claim = await _unknown(ledger, 1)
+        await ledger.commit(SETTLE, settles(claim, CAPTURED, 1))
+        await _write(ledger, (OPEN, opens(2)), (CLOSE, closes(2)))
+        kinds = [row["event"]["type"] for row in await rows(ledger, outbox)]
+        first = ["payment.attempted", "payment.verified", "payment.completed"]
+        assert kinds == [*first, "payment.attempted", "payment.completed"]
+
+    _on(database, scenario)
+
+
+def test_a_payment_that_waits_for_a_person_is_not_said_to_be_completed(database: str) -> None:
+    """The owner's capture arrives after a verifier saw another amount: the attempt learns it, the payment waits on."""
+
+    async def scenario(ledger: OpenLedger) -> None:
+        claim = await _unknown(ledger)
+        await ledger.commit(SETTLE, settles(claim, WRONG_AMOUNT, 1))
+        await _write(ledger, (CLOSE, closes(1)), (SETTLE, settles(claim, CAPTURED, 1, check_number=2)))
+        assert (await _payment(ledger))["status"] == "MANUAL_REVIEW"
+        assert "payment.completed" not in {row["event"]["type"] for row in await rows(ledger, outbox)}
+
+    _on(database, scenario)

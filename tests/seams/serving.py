@@ -27,6 +27,8 @@ POLL_EVERY_S = 0.05
 GATEWAY_TIMEOUT_MS = 400
 """Short, so that the calls that never answer end soon, and their leases with them."""
 
+DRAIN_S = 12
+
 SERVE = ("-m", "pgw.cli", "serve", "--bind", "127.0.0.1:0")
 
 
@@ -46,7 +48,7 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = START
 class Shop:
     """One home and one ledger, and the server that works on them at the moment."""
 
-    def __init__(self, home: Path, database_url: str | None, timeout_ms: int = GATEWAY_TIMEOUT_MS) -> None:
+    def __init__(self, home: Path, database_url: str | None, timeout_ms: int, drain_s: int) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._log = home / "serve.log"
@@ -54,6 +56,7 @@ class Shop:
             **{name: value for name, value in os.environ.items() if not name.startswith("PGW_")},
             "PGW_HOME": str(home),
             "GATEWAY_TIMEOUT_MS": str(timeout_ms),
+            "PGW_DRAIN_SECONDS": str(drain_s),
             "PGW_LOG_LEVEL": "warning",
         }
         for name in ("DATABASE_URL", "INTERNAL_API_KEY", "BIND_ADDR", "REDIS_URL"):
@@ -146,9 +149,11 @@ class Shop:
 
 
 @contextlib.contextmanager
-def shop(home: Path, database_url: str | None, timeout_ms: int = GATEWAY_TIMEOUT_MS) -> Iterator[Shop]:
+def shop(
+    home: Path, database_url: str | None, timeout_ms: int = GATEWAY_TIMEOUT_MS, drain_s: int = DRAIN_S
+) -> Iterator[Shop]:
     """Give a home, and end its server whatever happens."""
-    opened = Shop(home, database_url, timeout_ms)
+    opened = Shop(home, database_url, timeout_ms, drain_s)
     try:
         yield opened
     finally:

@@ -10,6 +10,7 @@ import pytest
 
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.payment import AttemptStatus, Status
+from tests.ledgers import administrator
 from tests.seams.load import Answer, Clients, body_of
 from tests.seams.serving import Audit, Shop, audit, shop, wait_until
 
@@ -135,3 +136,16 @@ def test_sigterm_under_load_finishes_what_was_begun(opened: Shop) -> None:
     _the_money_is_right(audit(opened))
     assert opened.stop(STOP_LIMIT_S) == 0
     assert len(opened.rows(payments)) == len(found.payments)
+
+
+def test_a_stuck_database_does_not_hold_up_a_stop(database_url: str, tmp_path: Path) -> None:
+    """A stop has a budget, whatever the ledger does; what was not confirmed is for verification."""
+    with shop(tmp_path / "home", database_url, drain_s=2) as opened:
+        opened.start()
+        with administrator(opened.database) as session:
+            session.autocommit = False
+            session.execute("LOCK TABLE payments IN ACCESS EXCLUSIVE MODE")
+            answers = asyncio.run(Clients(SEED).ask_again(opened.address, ["stuck"]))
+            assert answers["stuck"].word == "LEDGER_UNAVAILABLE"
+            assert opened.stop(STOP_LIMIT_S) == 0
+            session.rollback()

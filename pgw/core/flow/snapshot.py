@@ -115,9 +115,16 @@ class Snapshots:
                 "reason": reason,
                 "changed_at": self._clock.now(),
             }
-            if await self._ledger.commit(CONFIGURE, item):
+            if await self._ledger.commit(CONFIGURE, item) or await self._ledger.read(_is_there, item):
                 return await self.refresh()
         raise PgwError(Code.CONFLICT, "others keep changing the configuration: try again", retry_after_s=1)
+
+
+def _is_there(connection: Any, item: Mapping[str, Any]) -> bool:
+    """Whether a change that lost had lost to itself: its commit had landed, and was run again."""
+    newest = changes_since(connection, item["version"] - 1)
+    ours = (item["version"], item["subject"], item["actor"], item["changed_at"])
+    return any((each.version, each.subject, each.actor, each.changed_at) == ours for each in newest)
 
 
 def replayed(changes: Sequence[Change], now: datetime) -> Snapshot:

@@ -237,11 +237,16 @@ class _Walk:
 
     async def _abandon(self, late: asyncio.Future[bool], owned: _Owned) -> None:
         try:
-            if await late:
+            if await late or await self._announced_by_us(owned.attempt.number):
                 ended = self._ended(owned.attempt, NOT_SENT_LEDGER, self._world.clock.elapsed())
                 await self._close_untried(ended, NOT_SENT_LEDGER)
         except PgwError as fault:
             log.warning("payment %s: announced but not called, left to verification: %s", self._payment_id, fault)
+
+    async def _announced_by_us(self, number: int) -> bool:
+        """Whether an announcement that lost had lost to itself: its commit had landed, and was run again."""
+        rows = await self._world.ledger.read(attempts_of, self._payment_id)
+        return bool(rows) and (rows[-1].attempt_number, rows[-1].status) == (number, AttemptStatus.SENDING)
 
     def _new_id(self) -> str:
         return uuid7(self._world.clock.now(), self._world.rng)

@@ -28,7 +28,7 @@ async def recomputed(world: World, plan: Plan) -> Recomputed:
 def _differences(before: Any, after: Any, pointer: str) -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
         return [each for key in before for each in _differences(before[key], after[key], f"{pointer}/{key}")]
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+    if isinstance(before, list | tuple) and isinstance(after, list | tuple) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
         return [each for place, (one, two) in pairs for each in _differences(one, two, f"{pointer}/{place}")]
     return [] if before == after else [pointer]

@@ -55,7 +55,11 @@ class Book:
         """Append outcomes; survives the process, and does not try to survive the machine: it is a sandbox."""
         if self._descriptor is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                # A writer died in the middle of a line; the next one must not be glued to it.
+                os.write(self._descriptor, b"\n")
         os.write(self._descriptor, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
     def find(self, gateway_id: str, payment_id: str, attempt_number: int, now: datetime) -> Line | None:
@@ -90,5 +94,8 @@ class Book:
                 if not text.endswith(b"\n"):
                     break
                 self._read_to += len(text)
-                line = self._decoder.decode(text)
+                try:
+                    line = self._decoder.decode(text)
+                except msgspec.DecodeError:
+                    continue
                 self._lines.setdefault((line.gateway_id, line.payment_id, line.attempt_number), []).append(line)

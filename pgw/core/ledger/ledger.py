@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from pgw.core.ledger import on_postgres, on_sqlite
 from pgw.core.ledger.phase import Item, Phase
 from pgw.core.ledger.store import READERS, open_engine
-from pgw.core.ledger.writer import LedgerUnavailable, Writer
+from pgw.core.ledger.writer import CLOSE_WITHIN_S, LedgerUnavailable, Writer
 
 T = TypeVar("T")
 
@@ -69,10 +69,10 @@ class OpenLedger:
         if self._on_sqlite:
             await self.read(_checkpoint)
 
-    async def close(self) -> None:
+    async def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
         """Write what is queued, then give every connection up."""
-        await self._writer.close()
-        self._readers.shutdown(wait=True)
+        await self._writer.close(within_s)
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self._engine.dispose()
 
 

@@ -14,8 +14,13 @@ from pgw.core.ledger.phase import BATCH, Item, Phase
 
 Group = tuple[Phase, Sequence[Item]]
 
-RETRYABLE = (psycopg.OperationalError, psycopg.InterfaceError)
-"""Everybody's fault: the connection, the server, a deadlock, a serialization failure. The whole batch runs again."""
+RETRYABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+"""Everybody's fault: connection, server, deadlock, a replica that takes no writes. The whole batch runs again."""
 
 
 PLANNING = "; ".join(
@@ -26,6 +31,8 @@ PLANNING = "; ".join(
         "enable_hashjoin = off",
         "enable_mergejoin = off",
         "jit = off",
+        # A batch that takes longer than its waiters wait is told unconfirmed; it must not hold up the next, or a stop.
+        "statement_timeout = '2s'",
     )
 )
 """The writer only looks rows up by key. Plans are made once, possibly on an empty table, and must still be right on ten
@@ -71,7 +78,13 @@ class OnPostgres:
         for phase, _ in groups:
             if phase not in self._prepared:
                 self._prepare(connection, phase)
-        cursor = connection.execute(b";".join(_call(connection, phase, items) for phase, items in groups))
+        batch = b";".join(_call(connection, phase, items) for phase, items in groups)
+        try:
+            cursor = connection.execute(batch)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            # The server became a replica: the next connection may reach the one that took its place.
+            self.close()
+            raise
         winners = [{str(row[0]) for row in cursor.fetchall()}]
         while cursor.nextset():
             winners.append({str(row[0]) for row in cursor.fetchall()})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, Text, and_, or_, select, update
+from sqlalchemy import ColumnElement, Integer, Text, and_, exists, literal, or_, select, union_all, update
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
@@ -95,6 +95,20 @@ def settle_payment(won: FromClause) -> Statement:
     )
 
 
+def tell(won: FromClause) -> Statement:
+    """Write an item's events by one statement, in order: the attempt's, then the payment's, if this item ends it.
+
+    Stands before `settle_payment` among the effects: a payment that has its answer, or waits for a person, has ended.
+    """
+    open_still = exists().where(payments.c.payment_id == won.c.payment_id, payments.c.status.in_(UNSETTLED))
+    first = select(won.c.payment_id, literal(1, Integer()).label("place"), won.c.event.label("event"))
+    last = select(won.c.payment_id, literal(2, Integer()), won.c.completed).where(
+        won.c.completed.is_not(None), open_still
+    )
+    told = union_all(first, last).subquery("told")
+    return outbox.insert().from_select(["event"], select(told.c.event).order_by(told.c.payment_id, told.c.place))
+
+
 _SET_LATER = frozenset(
     {
         "status",
@@ -153,12 +167,6 @@ CLOSE = Phase(
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _sending_or_learned),
-    effects=lambda won: (settle_payment(won), put(outbox, won), complete(won)),
+    effects=lambda won: (tell(won), settle_payment(won)),
 )
 """Ends the last attempt and the payment. A definitive end merges over an unknown one, never the reverse."""
-
-
-def complete(won: FromClause) -> Statement:
-    """Write the event of a payment that reached its end, where the item carries one."""
-    finished = select(won).where(won.c.completed.is_not(None)).subquery("finished")
-    return put(outbox, finished, event=finished.c.completed)  # type: ignore[no-any-return]

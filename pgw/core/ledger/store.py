@@ -1,5 +1,7 @@
 """Database address -> an open, migrated ledger: engines, schema versions, the ledger's own name."""
 
+import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,12 @@ HEAD = "0001"
 
 READERS = 4
 """Connections for reading, beside the writer's own."""
+
+LIBPQ = {"connect_timeout": 5, "tcp_user_timeout": 5_000, "options": "-c statement_timeout=5000"}
+"""Bounds of every connection: seconds to connect, then milliseconds without an acknowledgement and of a statement."""
+
+WAL_TRIES, WAL_PAUSE_S = 50, 0.02
+"""Switching a new file to WAL is refused while another process writes to it, and no busy timeout helps: try anew."""
 
 MIGRATION_LOCK = 7_263_001
 """Key of the PostgreSQL advisory lock that lets one of many starting processes migrate."""
@@ -48,15 +56,18 @@ def open_engine(database: str) -> Engine:
         engine = create_engine(url, pool_size=READERS, max_overflow=2, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", _set_up_sqlite)
         return engine
-    return create_engine(
-        url, pool_size=READERS, max_overflow=2, pool_timeout=2, pool_pre_ping=True, connect_args={"connect_timeout": 5}
-    )
+    return create_engine(url, pool_size=READERS, max_overflow=2, pool_timeout=2, pool_pre_ping=True, connect_args=LIBPQ)
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA busy_timeout = 5000")
+    for _ in range(WAL_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:
+            time.sleep(WAL_PAUSE_S)
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def schema_status(database: str) -> SchemaStatus:
@@ -76,7 +87,13 @@ def upgrade(database: str) -> SchemaStatus:
         Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _connected(database) as connection:
         _lock(connection)
-        if current_schema(connection) != HEAD:
+        current = current_schema(connection)
+        if current is not None and current > HEAD:
+            raise PgwError(Code.OLD_SCHEMA, f"the schema is {current}, newer than this pgw knows ({HEAD}): upgrade pgw")
+        if current != HEAD:
+            # A migration may take longer than a statement is otherwise allowed to.
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             _migrate(connection)
         if connection.execute(select(ledger_identity.c.ledger_id)).first() is None:
             _seed(connection)

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Text, case, func, literal, or_, select, updat
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.enquiry import GIVE_UP_AFTER
-from pgw.core.ledger.payments import ENDED, UNSETTLED, complete, settle_payment
+from pgw.core.ledger.payments import ENDED, UNSETTLED, settle_payment, tell
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
-from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, verification_checks
+from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, payments, verification_checks
 from pgw.core.outcome import Blame
 from pgw.core.payment import AttemptStatus, Status
 
@@ -141,9 +141,8 @@ SETTLE = Phase(
     guard=_settle,
     effects=lambda won: (
         put(verification_checks, won, attempt_number=won.c.end_number),
+        tell(won),
         settle_payment(won),
-        put(outbox, won),
-        complete(won),
     ),
 )
 """Ends an attempt under check, and its payment, by the gateway's definitive answer."""

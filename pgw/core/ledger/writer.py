@@ -26,6 +26,9 @@ MAX_BATCH = 512
 RETRY_AFTER_FAULT_S = (0.0, 0.1, 0.4)
 """Waits before a batch is run again after a fault that is nobody's item's: three tries inside a waiter's patience."""
 
+CLOSE_WITHIN_S = 5.0
+"""How long a stop waits for the last commits; a batch that the database holds longer is lost to its waiters anyway."""
+
 SWEEP_EVERY_S = 0.1
 
 
@@ -55,7 +58,7 @@ class Runner(Protocol):
         """Clear up after a failed run."""
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Give the connection up; the next run opens another."""
 
 
 class Waiter:
@@ -109,7 +112,7 @@ class Writer:
         """
         if self._closed or self._fault is not None:
             raise LedgerUnavailable("the ledger's writer has stopped: nothing was written", written=False)
-        if self._unanswered >= MAX_QUEUE:
+        if self._queue.qsize() >= MAX_QUEUE or self._unanswered >= MAX_QUEUE:
             raise LedgerUnavailable("the ledger's queue is full: nothing was written, try again shortly", written=False)
         waiter = Waiter(phase, item, self._loop.create_future(), monotonic() + COMMIT_WITHIN_S)
         self._unanswered += 1
@@ -119,11 +122,13 @@ class Writer:
             self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep)
         return await waiter.fate
 
-    async def close(self) -> None:
-        """Write what is queued, then stop the thread and give the connection up."""
+    async def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
+        """Write what is queued, then stop the thread; one that is stuck in the database ends with the process."""
         self._closed = True
         self._queue.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        await self._loop.run_in_executor(None, self._thread.join, within_s)
+        if self._thread.is_alive():
+            log.error("the ledger's writer is stuck in the database: what it held is left to verification")
         if self._sweeper is not None:
             self._sweeper.cancel()
 

@@ -19,7 +19,7 @@ from pgw.core.plan import SNAPSHOT_LIMIT, Snapshot
 from pgw.core.policy import RetryPolicy
 from tests.doubles import VirtualClock, request_of, scene_of
 from tests.ledgers import Stage, opened, rows
-from tests.troubled import Troubled
+from tests.troubled import Trouble, Troubled
 
 POLICY = RETRY_POLICY + "m_001"
 
@@ -253,5 +253,19 @@ def test_a_refresh_that_was_overtaken_does_not_undo_the_newer_one(stage: Stage) 
         newer = await snapshots.configure(POLICY, _policy(7), "ann", "meanwhile")
         gate.set()
         assert await overtaken == snapshots.current == newer
+
+    stage.run(scenario())
+
+
+def test_a_change_whose_commit_was_not_seen_is_not_refused_as_another_authors(stage: Stage) -> None:
+    """It ran again and lost to itself: the version in its way is its own."""
+
+    async def scenario() -> None:
+        ledger = Troubled(stage.ledger)
+        ledger.trouble = {"configure": Trouble.TWICE}
+        snapshots = _snapshots(ledger)
+        seen = (await snapshots.refresh()).versions[GATEWAY + "hdfc"]
+        changed = await snapshots.configure(GATEWAY + "hdfc", _enabled, "ann", "on", seen)
+        assert changed.versions[GATEWAY + "hdfc"] == await stage.ledger.read(head) == len(SEED) + 1
 
     stage.run(scenario())

@@ -246,3 +246,26 @@ def test_an_end_that_lost_to_a_verifier_shows_what_the_ledger_holds(stage: Stage
         assert taken.payment.version == 3
 
     stage.run(scenario())
+
+
+@pytest.mark.parametrize("phase", ["open", "turn"])
+def test_an_announcement_confirmed_too_late_that_lost_to_itself_ends_as_not_sent(stage: Stage, phase: str) -> None:
+    """Its commit happened unseen, was run again, and all that took longer than its waiter's patience."""
+    play = Play(stage, g1=[GATEWAY_DECLINE], g2=[CAPTURED])
+
+    async def scenario() -> None:
+        play.ledger.trouble = {phase: Trouble.LATE}
+        if phase == "open":
+            await play.refused()
+        else:
+            assert _is_unconfirmed(await play.pay())
+        late_phase, item, _ = play.ledger.late[0]
+        await stage.ledger.commit(late_phase, item)
+        await play.arrive()
+        payment = await play.payment()
+        assert payment is not None
+        assert payment.status is Status.FAILURE
+        attempts = await play.attempts()
+        assert attempts[max(attempts)] == (AttemptStatus.FAILURE, "NOT_SENT_LEDGER")
+
+    stage.run(scenario())

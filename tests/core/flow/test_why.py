@@ -148,3 +148,15 @@ def test_any_decision_is_made_again_to_the_last_bit(
             assert found.differences == ()
 
     stage.run(scenario())
+
+
+def test_a_difference_inside_a_list_is_named_by_its_place(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, _ = await _begin(stage)
+        taken = await take(scene.world, request_of(), "key")
+        plan = await _decision(stage, taken.payment.payment_id)
+        forged = msgspec.structs.replace(plan.ranked[0], score=plan.ranked[0].score + 0.1)
+        found = await recomputed(scene.world, msgspec.structs.replace(plan, ranked=(forged, *plan.ranked[1:])))
+        assert found.differences == ("/ranked/0/score",)
+
+    stage.run(scenario())

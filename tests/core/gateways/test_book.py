@@ -159,3 +159,23 @@ def test_several_processes_write_one_book_and_no_line_is_torn(path: Path) -> Non
     assert [each.wait(60) for each in writers] == [0] * WRITERS
     found = {each.payment_id for each in Book(path).charges(datetime.max.replace(tzinfo=NOON.tzinfo))}
     assert found == {f"w{writer}-{number}" for writer in range(WRITERS) for number in range(LINES_EACH)}
+
+
+@pytest.mark.parametrize("kept", [1, 40, 120])
+def test_after_a_half_written_last_line_the_next_lines_are_whole(path: Path, kept: int) -> None:
+    """A process killed while it wrote leaves a torn line; the charges written after it must be found again."""
+    _written(path, _line("p1"))
+    path.write_bytes(path.read_bytes() + msgspec.json.encode(_line("torn"))[:kept])
+    _written(path, _line("p2"), _line("p3"))
+    for book in (Book(path), Book(path)):
+        assert book.find("hdfc", "p2", 1, NOON) == _line("p2")
+        assert [each.payment_id for each in book.charges(NOON)] == ["p1", "p2", "p3"]
+
+
+def test_a_book_whose_last_line_is_torn_can_be_read_while_another_goes_on_writing(path: Path) -> None:
+    _written(path, _line("p1"))
+    path.write_bytes(path.read_bytes() + msgspec.json.encode(_line("torn"))[:30])
+    reader = Book(path)
+    assert [each.payment_id for each in reader.charges(NOON)] == ["p1"]
+    _written(path, _line("p2"))
+    assert [each.payment_id for each in reader.charges(NOON)] == ["p1", "p2"]

@@ -228,3 +228,24 @@ def test_a_fault_of_the_database_is_tried_three_times(case: str, monkeypatch: py
             assert paper.recovered == recoveries
 
     asyncio.run(scenario())
+
+
+def test_what_waits_in_the_queue_is_bounded_while_the_database_hangs(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Withdrawn items are nobody's any more: they must not pile up behind a writer that is stuck."""
+    monkeypatch.setattr(module, "MAX_QUEUE", 8)
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with writing(paper) as writer:
+            taken = await queued(writer, "taken")
+            await asyncio.to_thread(paper.entered.wait)
+            await asyncio.gather(*taken, return_exceptions=True)
+            for turn in range(20):
+                waiting = await queued(writer, *(f"{turn}-{n}" for n in range(7)))
+                ends = await asyncio.gather(*waiting, return_exceptions=True)
+                assert {type(end) for end in ends} == {LedgerUnavailable}
+            assert writer._queue.qsize() <= module.MAX_QUEUE
+
+    asyncio.run(scenario())
