@@ -33,6 +33,12 @@ class Authorized(Struct, frozen=True):
     currency: str
 
 
+class Reversed(Struct, frozen=True):
+    """Money went back, or is on its way: the gateway has taken the reversal on."""
+
+    reversal_ref: str
+
+
 Settled = Captured | Decline
 Finding = Settled | Authorized | Undecided
 """What an enquiry can find. NOT_SENT is not among it: a gateway that knows nothing of an attempt proves nothing."""

@@ -8,22 +8,26 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
-from pgw.core.gateways.wire import Answer, Method, Reply, Wire
-from pgw.core.outcome import (
-    ActionRequired,
-    Blame,
-    Captured,
-    Decline,
-    NotSent,
-    Unknown,
-    Verdict,
-    declined,
+from pgw.core.enquiry import Finding, Pending, Reversed, Undecided
+from pgw.core.gateways.razorpay_answers import (
+    OK,
+    UNAUTHENTICATED,
+    Created,
+    Listed,
+    Order,
+    Payment,
+    Refund,
+    gate,
+    next_action,
+    outcome,
+    read,
+    refused,
 )
-from pgw.core.payment import Card, Netbanking, NextAction, Upi, UpiFlow, upi_flow
+from pgw.core.gateways.wire import Answer, Method, Reply, Wire
+from pgw.core.outcome import Blame, NotSent, Unknown, Verdict
+from pgw.core.payment import Card, Netbanking, Upi, UpiFlow, upi_flow
 from pgw.core.ports import ChargeOrder, Reference
 
 T = TypeVar("T", bound=Struct)
@@ -39,71 +43,8 @@ ORDER_SHARE = 0.4
 """Part of an attempt's time that the order may take; the charging call needs the rest."""
 
 
-class Order(Struct, frozen=True):
-    """What is read of an order."""
-
-    id: str
-    amount: int
-    currency: str
-    receipt: str | None = None
-
-
-class Payment(Struct, frozen=True):
-    """What is read of a payment."""
-
-    id: str
-    amount: int
-    currency: str
-    status: str
-    error_reason: str | None = None
-    error_step: str | None = None
-
-
-class Step(Struct, frozen=True):
-    """One thing the customer can do next."""
-
-    action: str
-    url: str
-
-
-class Created(Struct, frozen=True):
-    """The answer to a charging call."""
-
-    razorpay_payment_id: str
-    link: str | None = None
-    next: tuple[Step, ...] = ()
-
-
-class Fault(Struct, frozen=True):
-    """Why a call was refused."""
-
-    code: str
-    reason: str | None = None
-    step: str | None = None
-
-
-class Refusal(Struct, frozen=True):
-    """The answer that holds a fault."""
-
-    error: Fault
-
-
-class Listed(Struct, frozen=True):
-    """A list whose items are read later, each by itself."""
-
-    items: tuple[msgspec.Raw, ...]
-
-
-RANK = {"captured": 3, "authorized": 2, "created": 1, "failed": 0, "refunded": -1}
-"""Which payment of an order tells its outcome; the order of the list is promised nowhere."""
-
 AUTH = "AUTH"
 """Trouble: the keys are refused, or may not do this."""
-
-UNAUTHENTICATED = frozenset({401, 403})
-TOO_MANY = 429
-SERVER_FAULT = 500
-OK = 200
 
 
 class Razorpay:
@@ -122,10 +63,10 @@ class Razorpay:
         reply = await self._call("POST", path, document, may_send=order.may_send)
         if not isinstance(reply, Reply):
             return reply
-        created = _read(reply.body, Created)
+        created = read(reply.body, Created)
         if reply.status != OK or created is None:
-            return _refused(reply)
-        action = _next_action(created)
+            return refused(reply)
+        action = next_action(created)
         return Unknown("UNREADABLE_ANSWER", Blame.GATEWAY) if action is None else action
 
     async def enquire(self, reference: Reference) -> Finding:
@@ -141,12 +82,25 @@ class Razorpay:
             if isinstance(found, Undecided):
                 return found
             payments += found
-        return _outcome(payments)
+        return outcome(payments)
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Ask for the money of an authorised payment; what came of it, the next enquiry tells."""
         document = {"amount": amount_minor, "currency": currency}
         await self._call("POST", f"/v1/payments/{transaction_ref}/capture", document)
+
+    async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversed | Undecided:
+        """Give captured money back. `key`, the same for each try of one reversal, makes it happen once."""
+        path = f"/v1/payments/{transaction_ref}/refund"
+        reply = await self._wire.call(
+            "POST", path, document={"amount": amount_minor}, headers={"X-Refund-Idempotency": key}
+        )
+        if not isinstance(reply, Reply):
+            return Undecided(Pending.UNREACHABLE, reply.error_code)
+        refund = read(reply.body, Refund) if reply.status == OK else None
+        if refund is None or refund.status == "failed":
+            return Undecided(Pending.STILL_PENDING, f"HTTP_{reply.status}")
+        return Reversed(refund.id)
 
     async def close(self) -> None:
         """Give the connections up."""
@@ -171,9 +125,9 @@ class Razorpay:
             return reply
         if isinstance(reply, Unknown):
             return NotSent(f"NOT_SENT_ORDER_{reply.error_code}", reply.blame)
-        if (refusal := _gate(reply)) is not None:
+        if (refusal := gate(reply)) is not None:
             return refusal
-        placed = _read(reply.body, Order) if reply.status == OK else None
+        placed = read(reply.body, Order) if reply.status == OK else None
         if placed is None or (placed.amount, placed.currency) != (order.amount_minor, order.currency):
             return NotSent("NOT_SENT_ORDER_REFUSED", Blame.GATEWAY)
         return placed
@@ -196,10 +150,10 @@ class Razorpay:
         reply = await self._call("GET", path, query=query)
         if not isinstance(reply, Reply):
             return Undecided(Pending.UNREACHABLE, reply.error_code)
-        listed = _read(reply.body, Listed) if reply.status == OK else None
+        listed = read(reply.body, Listed) if reply.status == OK else None
         if listed is None:
             return Undecided(Pending.UNREACHABLE, f"HTTP_{reply.status}")
-        items = [_read(bytes(item), kind) for item in listed.items]
+        items = [read(bytes(item), kind) for item in listed.items]
         whole = [item for item in items if item is not None]
         return whole if len(whole) == len(items) else Undecided(Pending.UNREACHABLE, "UNREADABLE_ANSWER")
 
@@ -236,60 +190,3 @@ def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
         case Netbanking() as bank:
             document = {**common, "method": "netbanking", "bank": bank.bank_code, "callback_url": order.return_url}
     return path, {name: value for name, value in document.items() if value is not None}
-
-
-def _next_action(created: Created) -> ActionRequired | None:
-    """Read what the customer must do; the link is handed on exactly as it came."""
-    reference = created.razorpay_payment_id
-    if created.link is not None:
-        return ActionRequired(reference, NextAction(type="upi_intent", url=created.link))
-    for step in created.next:
-        if step.action in {"redirect", "intent"}:
-            kind = "redirect" if step.action == "redirect" else "upi_intent"
-            return ActionRequired(reference, NextAction(type=kind, url=step.url))
-    return ActionRequired(reference, NextAction(type="approve_in_app", url="")) if not created.next else None
-
-
-def _gate(reply: Reply) -> NotSent | None:
-    """Read the answers that come before Razorpay looks at a request: no key, too many calls."""
-    if reply.status in UNAUTHENTICATED:
-        return NotSent("NOT_SENT_AUTH", Blame.NONE)
-    if reply.status == TOO_MANY:
-        return NotSent("NOT_SENT_RATE_LIMITED", Blame.GATEWAY)
-    return None
-
-
-def _refused(reply: Reply) -> NotSent | Decline | Unknown:
-    """Read an answer to the charging call that is no success; what is not understood leaves the outcome open."""
-    if (gated := _gate(reply)) is not None:
-        return gated
-    if reply.status >= SERVER_FAULT:
-        return Unknown(f"HTTP_{reply.status}", Blame.GATEWAY)
-    refusal = _read(reply.body, Refusal)
-    if refusal is None or refusal.error.reason is None:
-        return Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)
-    return declined(refusal.error.reason, refusal.error.step)
-
-
-def _outcome(payments: Sequence[Payment]) -> Finding:
-    if not payments:
-        return Undecided(Pending.ABSENT)
-    told = max(payments, key=lambda each: RANK.get(each.status, len(RANK)))
-    match told.status:
-        case "captured":
-            return Captured(told.id, told.amount, told.currency)
-        case "authorized":
-            return Authorized(told.id, told.amount, told.currency)
-        case "failed" if told.error_reason is not None:
-            answer = declined(told.error_reason, told.error_step)
-            return Undecided(Pending.STILL_PENDING, answer.error_code) if isinstance(answer, Unknown) else answer
-        case _:
-            return Undecided(Pending.STILL_PENDING, told.status.upper())
-
-
-def _read(body: bytes, kind: type[T]) -> T | None:
-    """Decode what a gateway sent; None for anything that is not exactly of this form."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.enquiry import Authorized, Finding, Pending, Reversed, Undecided
 from pgw.core.gateways.razorpay import Razorpay
 from pgw.core.gateways.wire import READ_TIMEOUT, Answer, Reply, Wire
 from pgw.core.outcome import (
@@ -40,12 +40,14 @@ class ScriptedWire(Wire):
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, Any]] = []
+        self.headers: Mapping[str, str] | None = None
 
     async def call(self, method: Any, path: str, **given: Any) -> Answer:
         may_send = given.get("may_send")
         if may_send is not None and not may_send():
             return NOT_SENT_LEASE
         self.asked.append((method, path, given.get("document") or given.get("query")))
+        self.headers = given.get("headers")
         return self.answers.pop(0)
 
 
@@ -241,6 +243,23 @@ def test_an_enquiry_that_was_not_answered_decides_nothing(answer: Answer) -> Non
 def test_an_order_of_another_receipt_is_nobody_s_answer() -> None:
     wire = ScriptedWire(reply({"items": [{**ORDER, "receipt": "another"}]}))
     assert enquire(wire) == Undecided(Pending.ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (reply({"id": "rfnd_1", "status": "processed"}), Reversed("rfnd_1")),
+        (reply({"id": "rfnd_1", "status": "pending"}), Reversed("rfnd_1")),
+        (reply({"id": "rfnd_1", "status": "failed"}), Undecided(Pending.STILL_PENDING, "HTTP_200")),
+        (fault(None, status=409), Undecided(Pending.STILL_PENDING, "HTTP_409")),
+        (READ_TIMEOUT, Undecided(Pending.UNREACHABLE, "READ_TIMEOUT")),
+    ],
+)
+def test_a_reversal_carries_its_key_and_is_only_believed_when_taken_on(answer: Answer, ends: object) -> None:
+    wire = ScriptedWire(answer)
+    assert asyncio.run(Razorpay(wire).reverse("pay_1", 1000, "late-01a209b6-1")) == ends
+    assert wire.asked == [("POST", "/v1/payments/pay_1/refund", {"amount": 1000})]
+    assert wire.headers == {"X-Refund-Idempotency": "late-01a209b6-1"}
 
 
 def documented() -> list[tuple[str, str, set[str], set[str]]]:
