@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pgw.core.breaker import State
 from pgw.core.enquiry import Settlement
 from pgw.core.outcome import AttemptEnd, Finish
 from pgw.core.payment import NextAction, PaymentRequest, Status, masked
@@ -21,28 +22,38 @@ SENDING_MARGIN = timedelta(seconds=2)
 Item = dict[str, Any]
 
 
+class Corrects(Struct, frozen=True):
+    """The earlier end of an attempt, as an event told it, that this event puts right."""
+
+    status: str
+    blame: str
+    error_code: str | None
+    occurred_at: datetime
+
+
 class Event(Struct, frozen=True, kw_only=True):
-    """One event, as it stands in the outbox and on the stream."""
+    """One event, as it stands in the outbox and on the stream; a breaker's has no payment."""
 
     event_id: str
     type: str
     version: int = EVENT_VERSION
-    payment_id: str
-    attempt_number: int
+    payment_id: str | None = None
+    attempt_number: int | None = None
     gateway_id: str
     payment_method: str
-    issuing_bank: str
-    size_band: str
-    merchant_id: str
+    issuing_bank: str | None = None
+    size_band: str | None = None
+    merchant_id: str | None = None
     status: str
-    blame: str
-    error_code: str | None
-    latency_ms: int | None
-    amount_minor: int
-    currency: str
-    experiment_id: str | None
-    variant: str | None
+    blame: str | None = None
+    error_code: str | None = None
+    latency_ms: int | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    experiment_id: str | None = None
+    variant: str | None = None
     occurred_at: datetime
+    corrects: Corrects | None = None
 
 
 class Subject(Struct, frozen=True, kw_only=True):
@@ -67,6 +78,7 @@ class Announced(Struct, frozen=True):
     started_at: datetime
     timeout: timedelta
     fallback_reason: str | None = None
+    breaker_state: State = State.CLOSED
 
     @property
     def lease_until(self) -> datetime:
@@ -107,7 +119,15 @@ def subject_of(payment_id: str, plan: Plan) -> Subject:
     )
 
 
-def event_of(kind: str, event_id: str, subject: Subject, ended: Ended, status: str, latency_ms: int | None) -> Event:
+def event_of(
+    kind: str,
+    event_id: str,
+    subject: Subject,
+    ended: Ended,
+    status: str,
+    latency_ms: int | None,
+    corrects: Corrects | None = None,
+) -> Event:
     """Write one event; `status` is the attempt's for `payment.attempted`, else the payment's."""
     return Event(
         event_id=event_id,
@@ -119,6 +139,7 @@ def event_of(kind: str, event_id: str, subject: Subject, ended: Ended, status: s
         error_code=ended.end.error_code,
         latency_ms=latency_ms,
         occurred_at=ended.at,
+        corrects=corrects,
         **msgspec.structs.asdict(subject),
     )
 
@@ -161,7 +182,7 @@ def _announced(attempt: Announced) -> Item:
     return {
         "attempt_number": attempt.number,
         "gateway_id": attempt.gateway_id,
-        "circuit_breaker_state": "CLOSED",
+        "circuit_breaker_state": attempt.breaker_state,
         "fallback_reason": attempt.fallback_reason,
         "started_at": attempt.started_at,
         "next_check_at": attempt.lease_until,
@@ -212,11 +233,12 @@ def settling(
     settlement: Settlement,
     latency_ms: int,
     check: Item,
+    corrects: Corrects | None,
     event_ids: tuple[str, str],
 ) -> Item:
-    """End an unknown attempt, and its payment, by what an enquiry found."""
+    """End an unknown attempt, and its payment, by what an enquiry found; `corrects` is the end that was told before."""
     finish = settlement.finish
-    event = event_of("payment.verified", event_ids[0], subject, ended, finish.status, latency_ms)
+    event = event_of("payment.verified", event_ids[0], subject, ended, finish.status, latency_ms, corrects)
     return {
         **_ended(subject.payment_id, ended, event),
         **_settled(subject, ended, finish, latency_ms, event_ids[1]),

@@ -5,9 +5,11 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from pgw.core.breaker import Key, View
 from pgw.core.candidates import Excluded, choose
 from pgw.core.context import SEED_BANKS, Banks, Context
 from pgw.core.gateway import GatewayConfig
+from pgw.core.override import Override, Pause
 from pgw.core.payment import ExperimentArm
 from pgw.core.policy import RetryPolicy
 from pgw.core.score import SEED_SCORING, Breakdown, Health, Ranked, Scoring, rank
@@ -19,17 +21,22 @@ SNAPSHOT_LIMIT = timedelta(seconds=5)
 class Snapshot(Struct, frozen=True, kw_only=True):
     """All a decision may know, replaced as a whole.
 
-    `unavailable` maps a gateway id to why this process cannot use it, `versions` a subject to its version.
+    `unavailable` maps a gateway id to why this process cannot use it, `versions` a subject to its version. `as_of` is
+    when the configuration was last read, `hot_as_of` health and breakers (None: they are this process's own).
     """
 
     config_version: int
     as_of: datetime
+    hot_as_of: datetime | None = None
     gateways: tuple[GatewayConfig, ...] = ()
     unavailable: Mapping[str, str] = {}
     scoring: Scoring = SEED_SCORING
     banks: Banks = SEED_BANKS
     policies: Mapping[str, RetryPolicy] = {}
     health: Mapping[tuple[str, str, str], Health] = {}
+    views: Mapping[Key, View] = {}
+    overrides: Mapping[Key, Override] = {}
+    paused: Pause | None = None
     versions: Mapping[str, int] = {}
 
     def policy_of(self, merchant_id: str) -> RetryPolicy:

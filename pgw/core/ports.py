@@ -1,6 +1,6 @@
 """What the flow asks of the world -> narrow interfaces, each with a real adapter and an embedded or virtual one."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -8,10 +8,12 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from pgw.core.breaker import Admission, Breaker, Key, Sign
 from pgw.core.enquiry import Finding
 from pgw.core.outcome import Blame, NotSent, Verdict
 from pgw.core.payment import Client, Customer, Instrument
 from pgw.core.plan import Snapshot
+from pgw.core.standing import Standing
 
 T = TypeVar("T")
 
@@ -87,12 +89,80 @@ class Ledger(Protocol):
         """Run a plain function `query(connection, *args)` on a connection of its own."""
 
 
+class Circuit(Protocol):
+    """The breakers of this process: leave to call, and what came of each call. No method but `admit` ever waits."""
+
+    async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
+        """Give leave to call. Only a half-open breaker asks its store, for a probe's lease of `lease_s`; None: denied."""
+
+    def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
+        """Take one call's outcome; a local trip holds from the next decision on. Every admission is recorded once."""
+
+    def deposit(self, key: Key) -> None:
+        """Count one first attempt towards the gateway's retry budget."""
+
+    def withdraw(self, key: Key) -> bool:
+        """Spend one fallback away from this gateway; False: its retry budget is used up."""
+
+
+class HotUnavailable(Exception):
+    """The hot state cannot be reached, was lost, or did not answer in time; decisions go on with what they know."""
+
+
+class Held(Struct, frozen=True):
+    """A stored breaker as it was read; `raw` is what a swap must still find there (None: nothing)."""
+
+    value: Breaker
+    raw: bytes | None
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True):
+    """What one live process says of itself; `at` is filled in by the store's clock, seconds."""
+
+    process: str
+    role: str
+    config_version: int
+    in_flight: int = 0
+    at: float = 0.0
+
+
+class Slices(Struct, frozen=True):
+    """Metric slices that changed. `counts`: slice number -> (revision, field -> count); see `metrics.field_of`.
+
+    `generation` names the state they belong to: another one than before means that everything was rebuilt.
+    """
+
+    generation: int
+    now: float
+    counts: Mapping[int, tuple[int, Mapping[str, int]]]
+
+
+class HotState(Protocol):
+    """State that many processes share and that may be lost at any time. Every method may raise HotUnavailable."""
+
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+        """Return the store's time and each breaker; one never stored is the default with `raw` None."""
+
+    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+        """Store `value` if nobody changed the breaker since it was read."""
+
+    async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
+        """Return the slices whose revision differs from the one seen; all of them when the generation differs."""
+
+    async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
+        """Say that this process lives; return who else does (this one included)."""
+
+    async def close(self) -> None:
+        """Give connections up."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """All that the flow needs from outside, built in one place.
 
     `snapshot` returns the newest configuration and health. `timeout_ms` is the time of one attempt where a gateway
     names none. `ledger_id` keys the fingerprints of requests. `spawn` runs what must end even if nobody waits for it.
+    `circuit` holds the breakers.
     """
 
     ledger: Ledger
@@ -103,3 +173,4 @@ class World:
     timeout_ms: int
     ledger_id: str
     spawn: Callable[[Coroutine[Any, Any, None]], None]
+    circuit: Circuit

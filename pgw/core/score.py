@@ -6,7 +6,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from pgw.core.context import UNKNOWN_BANK, Context
+from pgw.core.breaker import Rules
 from pgw.core.gateway import GatewayConfig
+from pgw.core.standing import Panic
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
@@ -43,12 +45,17 @@ class TimeRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Scoring(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The scoring configuration: weights and the tables by gateway; what a table does not name has its default."""
+    """The routing configuration: weights, tables by gateway (what they do not name has its default), breaker rules.
+
+    `panic`: what to do when every breaker that could take a payment is open.
+    """
 
     weights: Weights
     method_affinity: dict[str, dict[str, Share]] = {}
     amount_fit: dict[str, dict[str, Share]] = {}
     time: dict[str, tuple[TimeRule, ...]] = {}
+    breaker: Rules = Rules()
+    panic: Panic = Panic.FAIL_CLOSED
 
 
 SEED_SCORING = Scoring(

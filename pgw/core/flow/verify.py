@@ -15,11 +15,11 @@ from pgw.core.enquiry import (
     settle,
 )
 from pgw.core.errors import PgwError
-from pgw.core.facts import Ended, Item, settling, subject_of
+from pgw.core.facts import Corrects, Ended, Item, settling, subject_of
 from pgw.core.ids import uuid7
 from pgw.core.ledger.payments_seen import decision_of
-from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, WIN, Due, due
-from pgw.core.outcome import Captured, attempt_end
+from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, RECORD, SETTLE, WIN, Due, due
+from pgw.core.outcome import Blame, Captured, attempt_end
 from pgw.core.payment import AttemptStatus
 from pgw.core.ports import Reference, World
 
@@ -129,6 +129,14 @@ async def _write(world: World, each: Due, finding: Settled | Undecided, claim: I
         settlement,
         round((now - each.created_at).total_seconds() * 1000),
         {**check, "error_code": attempt_end(finding).error_code},
+        _told(each),
         (uuid7(now, world.rng), uuid7(now, world.rng)),
     )
     await world.ledger.commit(SETTLE, item)
+
+
+def _told(each: Due) -> Corrects | None:
+    """Return the attempt's end as its event told it; an attempt that nobody ended, but its lease, was never told."""
+    if each.status is AttemptStatus.SENDING or each.error_code == LEASE_EXPIRED or each.ended_at is None:
+        return None
+    return Corrects(each.status, each.blame or Blame.NONE, each.error_code, each.ended_at)

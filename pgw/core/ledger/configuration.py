@@ -18,6 +18,14 @@ GATEWAY = "gateway:"
 RETRY_POLICY = "retry-policy:"
 SCORING = "scoring"
 BANKS = "banks"
+BREAKER = "breaker:"
+PAUSE = "pause"
+
+
+def breaker_subject(gateway_id: str, payment_method: str) -> str:
+    """Name the override of one breaker."""
+    return f"{BREAKER}{gateway_id}:{payment_method}"
+
 
 CONFIGURE = Phase(
     name="configure",

@@ -200,10 +200,68 @@ outbox = Table(
     metadata,
     Column("position", Whole, Identity(always=True), primary_key=True),
     Column("event", Json, nullable=False),
+    Column("published", Whole),
+    Column("dead_reason", Text),
+    Index("outbox_published_key", "published", unique=True),
+    Index(
+        "outbox_waiting_index",
+        "position",
+        postgresql_where=text("published IS NULL"),
+        sqlite_where=text("published IS NULL"),
+    ),
+    Index(
+        "outbox_dead_index",
+        "position",
+        postgresql_where=text("dead_reason IS NOT NULL"),
+        sqlite_where=text("dead_reason IS NOT NULL"),
+    ),
     sqlite_strict=True,
     sqlite_autoincrement=True,
 )
-"""Events, written in the commit that makes them true. A position is unique, but not the order of publication."""
+"""Events, written in the commit that makes them true. Positions are given before commits end, so they are no order to
+read by: `published` is, 1, 2, 3 without a gap, given by the one relay. `dead_reason`: no consumer could apply it."""
+
+breaker_events = Table(
+    "breaker_events",
+    metadata,
+    Column("event_id", Id, primary_key=True),
+    Column("gateway_id", Text, nullable=False),
+    Column("payment_method", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("was", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("epoch", Whole, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("breaker", Json, nullable=False),
+    Column("occurred_at", When, nullable=False),
+    Index(None, "occurred_at"),
+    Index(None, "gateway_id", "payment_method", "occurred_at"),
+    CheckConstraint("scope IN ('shared', 'process')", name="scope"),
+    sqlite_strict=True,
+)
+"""Every transition of a breaker. `breaker` is its whole value after it: what a lost hot state is restored from."""
+
+gateway_metrics = Table(
+    "gateway_metrics",
+    metadata,
+    Column("gateway_id", Text, primary_key=True),
+    Column("payment_method", Text, primary_key=True),
+    Column("issuing_bank", Text, primary_key=True),
+    Column("minute", When, primary_key=True),
+    Column("attempts", Whole, nullable=False),
+    Column("successes", Whole, nullable=False),
+    Column("failures", Whole, nullable=False),
+    Column("unknown", Whole, nullable=False),
+    Column("pending", Whole, nullable=False),
+    Column("p50_ms", Whole),
+    Column("p95_ms", Whole),
+    Column("p99_ms", Whole),
+    Column("counts", Json, nullable=False),
+    Index(None, "minute"),
+    sqlite_strict=True,
+)
+"""One row for each minute of a (gateway, method, bank); `counts` holds every counter, latency buckets included."""
 
 configurations = Table(
     "configurations",

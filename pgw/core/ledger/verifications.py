@@ -180,6 +180,9 @@ class Due:
     due_at: datetime
     started_at: datetime
     latency_ms: int | None
+    error_code: str | None
+    blame: str | None
+    ended_at: datetime | None
     checks_made: int
     amount_minor: int
     currency: str
@@ -197,6 +200,9 @@ def due(connection: Connection, now: datetime, limit: int) -> Sequence[Due]:
             attempts.c.next_check_at,
             attempts.c.started_at,
             attempts.c.latency_ms,
+            attempts.c.error_code,
+            attempts.c.blame,
+            attempts.c.ended_at,
             attempts.c.checks_made,
             payments.c.amount_minor,
             payments.c.currency,
