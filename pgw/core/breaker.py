@@ -1,11 +1,11 @@
-"""Outcomes, now -> Breaker: when a gateway is left, probed and taken back; one pure transition function."""
+"""An attempt's end -> Sign, Rules, Breaker: the words in which a gateway is left, probed and taken back."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from pgw.core.outcome import AttemptEnd, Blame
 from pgw.core.payment import AttemptStatus
@@ -15,6 +15,8 @@ Key = tuple[str, str]
 
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Seconds = Annotated[int, Meta(ge=1, le=3600)]
+WindowSeconds = Annotated[int, Meta(ge=10, le=300)]
+"""No longer than what a process remembers of its own calls: 30 buckets of 10 seconds."""
 Calls = Annotated[int, Meta(ge=1, le=1000)]
 
 
@@ -28,14 +30,28 @@ class State(StrEnum):
     FORCED_CLOSED = "FORCED_CLOSED"
 
 
+class Cause(StrEnum):
+    """Why a breaker moved."""
+
+    FAILURE_RATE = "failure_rate"
+    TIMEOUT_RATE = "timeout_rate"
+    SLOW_RATE = "slow_rate"
+    FAILURES_IN_A_ROW = "failures_in_a_row"
+    NOT_SENT_IN_A_ROW = "not_sent_in_a_row"
+    OPEN_TIME_OVER = "open_time_over"
+    PROBES_FAILED = "probes_failed"
+    PROBES_PASSED = "probes_passed"
+    OVERRIDE_ENDED = "override_ended"
+
+
 class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The thresholds of every breaker; configuration. Rates are shares of attributed calls, windows seconds."""
 
     min_calls: Calls = 20
     failure_rate: Share = 0.40
-    failure_window_s: Seconds = 120
+    failure_window_s: WindowSeconds = 120
     timeout_rate: Share = 0.50
-    timeout_window_s: Seconds = 300
+    timeout_window_s: WindowSeconds = 300
     slow_rate: Share = 0.80
     slow_ms: Annotated[int, Meta(ge=50, le=30_000)] = 2_000
     failures_in_a_row: Calls = 10
@@ -90,9 +106,12 @@ class Caller(Struct, frozen=True):
 class Breaker(Struct, frozen=True, kw_only=True):
     """The shared value of one (gateway, method). Times are seconds on the store's own clock.
 
-    `epoch` counts transitions: a report from another epoch changes nothing. `trips` counts how often it opened since it
-    was last well; `incident_from` and `incident_until` bound the last incident, whose calls no score uses. `released` is
-    the version of the newest forced-open override whose end has been taken into account.
+    `epoch` counts transitions: a report from another epoch changes nothing. `cause` is why the newest one happened, a
+    `Cause`. `trips` counts how often it opened since it was last well; `unwell_from` is when the first incident since
+    then began, and `open_s` the newest open time before jitter: they make open times grow. `incident_from` and
+    `incident_until` bound the last incident, whose calls no score uses. `probes_given` counts the leases of this epoch
+    that were not given back. `released` is the version of the newest forced-open override whose end has been taken
+    into account.
     """
 
     state: State = State.CLOSED
@@ -100,10 +119,13 @@ class Breaker(Struct, frozen=True, kw_only=True):
     since: float = 0.0
     until: float = 0.0
     trips: int = 0
+    unwell_from: float | None = None
+    open_s: float = 0.0
     cause: str | None = None
     incident_from: float | None = None
     incident_until: float | None = None
     leases: tuple[Lease, ...] = ()
+    probes_given: int = 0
     probes_good: int = 0
     probes_failed: int = 0
     successes: int = 0
@@ -111,10 +133,29 @@ class Breaker(Struct, frozen=True, kw_only=True):
     released: int = 0
 
 
+def shifted(breaker: Breaker, seconds: float) -> Breaker:
+    """Set a breaker's times on another clock, which is ahead by `seconds`."""
+
+    def moved(moment: float | None) -> float | None:
+        return None if moment is None else moment + seconds
+
+    return structs.replace(
+        breaker,
+        since=breaker.since + seconds,
+        until=breaker.until + seconds,
+        unwell_from=moved(breaker.unwell_from),
+        incident_from=moved(breaker.incident_from),
+        incident_until=moved(breaker.incident_until),
+        leases=tuple(Lease(each.lease_id, each.until + seconds) for each in breaker.leases),
+        callers={name: Caller(each.at + seconds, each.trips) for name, each in breaker.callers.items()},
+    )
+
+
 class View(Struct, frozen=True, kw_only=True):
     """What a decision knows of one breaker; times are on this process's clock.
 
-    `until`: OPEN ends here. `closed_at`: the slow start began here. `incident`: bounds of the last one (None: not over).
+    `until`: OPEN ends here. `closed_at`: the slow start began here. `incident`: bounds of the last one, open while
+    it lasts.
     """
 
     state: State

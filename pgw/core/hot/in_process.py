@@ -1,0 +1,86 @@
+"""Breakers, increments, heartbeats -> the same for every task of this process: the hot state without a server."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from pgw.core.breaker import Breaker, Key
+from pgw.core.metrics import SLICE_S, Increments
+from pgw.core.ports import Clock, Heartbeat, Held, Slices
+
+KEPT_S = 70 * 60
+"""How long a slice is kept: the longest window is 60 minutes, and late outcomes still correct its far end."""
+
+LIVE_S = 5
+"""Silence after which a process no longer counts as living."""
+
+
+class InProcess:
+    """Lost with the process, rebuilt from the ledger at its start. Times are the clock's `now`, in epoch seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._breakers: dict[Key, Held] = {}
+        self._fleet: dict[str, Heartbeat] = {}
+        self._generation = 1
+        self._counts: dict[int, dict[str, int]] = {}
+        self._revisions: dict[int, int] = {}
+
+    def apply(self, increments: Increments) -> None:
+        """Add to the counts; what belongs to a slice that is no longer kept is dropped."""
+        for number, fields in increments.items():
+            counts = self._counts.setdefault(number, {})
+            for field, amount in fields.items():
+                counts[field] = counts.get(field, 0) + amount
+            self._revisions[number] = self._revisions.get(number, 0) + 1
+        self._drop_old()
+
+    def reset(self) -> None:
+        """Forget all counts and begin a new generation; breakers and heartbeats stay."""
+        self._generation += 1
+        self._counts.clear()
+        self._revisions.clear()
+
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+        """Return the time and each breaker; one never stored is the default with `raw` None."""
+        return self._now(), {key: self._breakers.get(key) or Held(Breaker(), None) for key in keys}
+
+    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+        """Store `value` if nobody changed the breaker since it was read."""
+        present = self._breakers.get(key)
+        if (present.raw if present else None) != held.raw:
+            return False
+        self._breakers[key] = Held(value, msgspec.json.encode(value))
+        return True
+
+    async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
+        """Return copies of the slices whose revision differs from the one seen; all when the generation differs."""
+        self._drop_old()
+        known = seen if generation == self._generation else {}
+        return Slices(
+            self._generation,
+            self._now(),
+            {
+                number: (revision, dict(self._counts[number]))
+                for number, revision in self._revisions.items()
+                if known.get(number) != revision
+            },
+        )
+
+    async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
+        """Say that this process lives; only a test has others here."""
+        now = self._now()
+        self._fleet[heartbeat.process] = msgspec.structs.replace(heartbeat, at=now)
+        self._fleet = {name: each for name, each in self._fleet.items() if each.at > now - LIVE_S}
+        return tuple(self._fleet.values())
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _drop_old(self) -> None:
+        oldest = int(self._now() - KEPT_S) // SLICE_S
+        for number in [each for each in self._counts if each < oldest]:
+            del self._counts[number], self._revisions[number]

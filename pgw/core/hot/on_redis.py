@@ -1,0 +1,198 @@
+"""Breakers, slices of metrics, heartbeats -> the same for every process of a fleet: the hot state on Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from pgw.core.breaker import Breaker, Key
+from pgw.core.hot import scripts
+from pgw.core.hot.in_process import LIVE_S
+from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
+
+ANSWER_WITHIN_S = 1.0
+"""How long Redis may take for one call, connecting included; nothing waits for it on a payment's way but a probe."""
+
+CONNECTIONS = 16
+"""Calls on Redis at one time; further ones wait for a connection inside their own limit."""
+
+REMEMBERED_S = 60
+"""Silence after which a process is forgotten."""
+
+SLICES_A_TRIP = 60
+"""Slices read in one trip: ten minutes of metrics are far less than a call's time."""
+
+STATE = "{pgw}:state"
+"""Hash of generation, ledger id and base; without it everything here counts as lost."""
+
+GENERATION = "{pgw}:generation"
+FLEET = "{pgw}:fleet"
+METRICS = "{pgw}:metrics:"
+BREAKER = "{pgw}:breaker:"
+
+Word = str | bytes | int
+
+
+class Server:
+    """One Redis. Every call ends within its limit, and every fault is HotUnavailable; replies are as Redis gives them.
+
+    A lost connection is made anew by the next call. There is no other repetition: what a lost answer did is not known.
+    """
+
+    def __init__(self, client: Any, faults: tuple[type[Exception], ...]) -> None:
+        self._client = client
+        self._faults = faults
+        self._scripts: dict[str, Any] = {}
+
+    async def ask(self, *words: Word, within_s: float = ANSWER_WITHIN_S) -> Any:
+        """Send one command."""
+        async with self._bounded(within_s):
+            return await self._client.execute_command(*words)
+
+    async def ask_together(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
+        """Send several commands in one trip; others' commands may come between them."""
+        async with self._bounded(ANSWER_WITHIN_S), self._client.pipeline(transaction=False) as pipeline:
+            for words in commands:
+                pipeline.execute_command(*words)
+            replies: list[Any] = await pipeline.execute()
+            return replies
+
+    async def run(
+        self, script: str, keys: Sequence[str], words: Sequence[Word], within_s: float = ANSWER_WITHIN_S
+    ) -> Any:
+        """Run a script, which Redis is told once and after each of its restarts."""
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._client.register_script(script)
+        async with self._bounded(within_s):
+            return await known(keys, words)
+
+    async def close(self) -> None:
+        """Give the connections up."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def _bounded(self, within_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(within_s):
+                yield
+        except self._faults as fault:
+            told = str(fault)
+            lost = scripts.LOST in told or "NOGROUP" in told
+            raise HotUnavailable("lost" if lost else f"{type(fault).__name__}: {told}") from fault
+
+
+def connect(url: str) -> Server:
+    """Make the client of one Redis; it connects when first asked. One a process is enough: share it."""
+    # The import takes 150 ms, which only who has a Redis pays.
+    from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=ANSWER_WITHIN_S,
+        # The limit of a call bounds its reads too, and a blocking read may take longer than the others.
+        socket_timeout=None,
+        socket_connect_timeout=ANSWER_WITHIN_S,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    client = Redis.from_pool(pool)
+    client.response_callbacks.clear()
+    return Server(client, (RedisError, OSError))
+
+
+class OnRedis:
+    """Shared by all processes that name the same Redis, lost when it is. Times are Redis' own, in epoch seconds."""
+
+    def __init__(self, server: Server | str) -> None:
+        self._server = connect(server) if isinstance(server, str) else server
+
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+        """Return Redis' time and each breaker; one never stored is the default with `raw` None."""
+        commands: list[Sequence[Word]] = [("TIME",)]
+        if keys:
+            commands.append(("MGET", *map(_breaker_key, keys)))
+        time, *found = await self._server.ask_together(commands)
+        return _seconds(time), dict(zip(keys, map(_held, found[0] if found else ()), strict=True))
+
+    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+        """Store `value` if nobody changed the breaker since it was read."""
+        words = (held.raw or b"", msgspec.json.encode(value))
+        return bool(await self._server.run(scripts.SWAP, (_breaker_key(key),), words))
+
+    async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
+        """Return the slices whose revision differs from the one seen; all when the generation differs.
+
+        A slice may be newer than the revision it comes with; then it is told again the next time.
+        """
+        present, revisions, now = await self._revisions(generation)
+        known = seen if generation == present else {}
+        changed = [(number, revision) for number, revision in revisions.items() if known.get(number) != revision]
+        counts: dict[int, tuple[int, Mapping[str, int]]] = {}
+        for start in range(0, len(changed), SLICES_A_TRIP):
+            trip = changed[start : start + SLICES_A_TRIP]
+            found = await self._server.ask_together(("HGETALL", f"{METRICS}{present}:{number}") for number, _ in trip)
+            for (number, revision), flat in zip(trip, found, strict=True):
+                counts[number] = (revision, {field.decode(): amount for field, amount in _pairs(flat)})
+        return Slices(present, now, counts)
+
+    async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
+        """Say that this process lives; return who else does (this one included), by Redis' clock."""
+        words = (heartbeat.process, msgspec.json.encode(heartbeat), LIVE_S, REMEMBERED_S)
+        fleet: list[bytes] = await self._server.run(scripts.BEAT, (FLEET,), words)
+        return tuple(each for each in map(_heartbeat, fleet) if each is not None)
+
+    async def close(self) -> None:
+        """Give the connections up."""
+        await self._server.close()
+
+    async def _revisions(self, guess: int) -> tuple[int, Mapping[int, int], float]:
+        """Read the generation and the revisions of its slices, in one trip when it is the one guessed."""
+        time, stored, flat = await self._server.ask_together(
+            (("TIME",), ("HGET", STATE, "generation"), ("HGETALL", f"{METRICS}{guess}:revs"))
+        )
+        if stored is None:
+            raise HotUnavailable("lost")
+        generation = int(stored)
+        if generation != guess:
+            flat = await self._server.ask("HGETALL", f"{METRICS}{generation}:revs")
+        return generation, {int(number): revision for number, revision in _pairs(flat)}, _seconds(time)
+
+
+def _breaker_key(key: Key) -> str:
+    gateway_id, payment_method = key
+    return f"{BREAKER}{gateway_id}:{payment_method}"
+
+
+def _held(raw: bytes | None) -> Held:
+    """Decode a breaker; one that another version wrote and this one cannot read is as good as never stored."""
+    if raw is None:
+        return Held(Breaker(), None)
+    try:
+        return Held(msgspec.json.decode(raw, type=Breaker), raw)
+    except msgspec.DecodeError:
+        return Held(Breaker(), raw)
+
+
+def _heartbeat(stored: bytes) -> Heartbeat | None:
+    """Decode a heartbeat; None for one that another version wrote and this one cannot read."""
+    at, _, document = stored.partition(b" ")
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(document, type=Heartbeat), at=float(at))
+    except msgspec.DecodeError:
+        return None
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, int]]:
+    return zip(flat[::2], map(int, flat[1::2]), strict=True)
+
+
+def _seconds(time: Sequence[bytes]) -> float:
+    seconds, microseconds = time
+    return int(seconds) + int(microseconds) / 1e6
