@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pgw.core.errors import Code, PgwError
+from pgw.core.ports import HotUnavailable
 from pgw.workers.loop import Loop
 from tests.doubles import VirtualClock
 
@@ -59,17 +60,20 @@ def test_a_step_is_taken_at_once_and_then_after_each_pause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "level"),
+    ("fault", "levels"),
     [
-        (PgwError(Code.LEDGER_UNAVAILABLE, "the ledger is away"), "WARNING"),
-        (RuntimeError("a bug"), "ERROR"),
-        (TimeoutError(), "ERROR"),
+        (PgwError(Code.LEDGER_UNAVAILABLE, "the ledger is away"), ["WARNING"]),
+        (HotUnavailable("the hot state is away"), ["WARNING"]),
+        (RuntimeError("a bug"), ["ERROR", "ERROR"]),
+        (TimeoutError(), ["ERROR", "ERROR"]),
     ],
     ids=lambda each: getattr(each, "code", None) or str(each) or type(each).__name__,
 )
 def test_a_step_that_fails_is_logged_and_tried_again_on_time(
-    fault: Exception, level: str, caplog: pytest.LogCaptureFixture
+    fault: Exception, levels: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What is out of reach is said once, however often it is tried; a bug each time."""
+
     async def scenario(clock: VirtualClock) -> None:
         steps = Steps(fault, fault)
         loop = Loop("test", EVERY_S, steps, clock)
@@ -82,7 +86,7 @@ def test_a_step_that_fails_is_logged_and_tried_again_on_time(
         await loop.stop()
 
     _run(scenario)
-    assert [record.levelname for record in caplog.records] == [level] * 2
+    assert [record.levelname for record in caplog.records] == levels
 
 
 def test_its_silence_is_the_time_since_a_step_ended_well() -> None:

@@ -1,0 +1,130 @@
+"""Ledger, hot state -> the line back: events get their numbers, are told, counted, and written down by the minute."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from pgw.assembly import Hot
+from pgw.core.flow.aggregate import COUNT_EVERY_S, Consumer, Tail
+from pgw.core.flow.leader import Alone, Leader, OnPostgres
+from pgw.core.flow.minutes import MINUTES_EVERY_S, Minutes
+from pgw.core.flow.pulse import COUNTS
+from pgw.core.flow.relay import RELAY_EVERY_S, Relay
+from pgw.core.hot.in_process import InProcess
+from pgw.core.ledger.configuration import head
+from pgw.core.ports import Clock, Heartbeat, Ledger
+from pgw.settings import Settings
+from pgw.workers.loop import Loop
+
+log = logging.getLogger(__name__)
+
+TRIM_EVERY_S = 15.0
+BEAT_EVERY_S = 1.0
+
+MAX_DRAINS = 10_000
+"""Rounds of one drain: ten million events and more, far beyond what can wait."""
+
+
+class Drained(Struct, frozen=True, kw_only=True):
+    """What one drain moved. `leads`: False where another process relays."""
+
+    leads: bool
+    published: int
+    counted: int
+    minutes: int
+    trimmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineBack:
+    """The way of events from the outbox to the metrics, as one process walks it.
+
+    `process` names it among those that share the hot state.
+    """
+
+    process: str
+    ledger: Ledger
+    hot: Hot
+    clock: Clock
+    relay: Relay
+    counter: Consumer | Tail
+    minutes: Minutes
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether this process's own counts are up to date; what many share is nobody's own."""
+        return not isinstance(self.counter, Tail) or self.counter.caught_up
+
+    def loops(self) -> tuple[Loop, ...]:
+        """List the loops that keep it going."""
+        count = self._counting() if self.hot.stream is not None else self.counter.step
+        steps: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
+            ("relay", RELAY_EVERY_S, self.relay.step),
+            ("metrics", COUNT_EVERY_S, count),
+            ("minutes", MINUTES_EVERY_S, self._write_minutes),
+        ]
+        if self.hot.stream is not None:
+            steps.append(("trim", TRIM_EVERY_S, self._trim))
+        return tuple(Loop(name, every_s, step, self.clock) for name, every_s, step in steps)
+
+    async def drain(self) -> Drained:
+        """Move what is there, and stop."""
+        published = counted = 0
+        for _ in range(MAX_DRAINS):
+            moved = await self.relay.step()
+            found = await self.counter.step()
+            published, counted = published + moved, counted + found
+            if not moved and not found and self.caught_up:
+                break
+        return Drained(
+            leads=self.relay.leads,
+            published=published,
+            counted=counted,
+            minutes=await self._write_minutes(),
+            trimmed=await self._trim(),
+        )
+
+    async def close(self) -> None:
+        """Give the lead up."""
+        await self.relay.close()
+
+    def _counting(self) -> Callable[[], Awaitable[object]]:
+        """Count, and say so: others believe in the metrics for as long as somebody counts."""
+        next_beat = self.clock.elapsed()
+
+        async def step() -> None:
+            nonlocal next_beat
+            await self.counter.step()
+            if self.clock.elapsed() >= next_beat:
+                next_beat = self.clock.elapsed() + BEAT_EVERY_S
+                version = await self.ledger.read(head)
+                await self.hot.state.beat(Heartbeat(process=self.process, role=COUNTS, config_version=version))
+
+        return step
+
+    async def _write_minutes(self) -> int:
+        """One process writes them: two would only lose to each other."""
+        return await self.minutes.step() if self.relay.leads else 0
+
+    async def _trim(self) -> int:
+        if self.hot.stream is None or not self.relay.leads:
+            return 0
+        return await self.hot.stream.trim()
+
+
+def open_line_back(
+    settings: Settings, ledger: Ledger, ledger_id: str, hot: Hot, clock: Clock, process: str
+) -> LineBack:
+    """Build it on stores that the caller opened, and closes after it."""
+    leader: Leader = Alone() if settings.on_sqlite else OnPostgres(settings.database, clock)
+    if hot.stream is not None:
+        relay = Relay(ledger, ledger_id, leader, clock, (hot.state, hot.stream))
+        counter: Consumer | Tail = Consumer(ledger, hot.stream, settings.consumer_name, clock)
+    else:
+        assert isinstance(hot.state, InProcess), "without a stream the hot state is in this process"
+        relay = Relay(ledger, ledger_id, leader, clock)
+        counter = Tail(ledger, hot.state, clock)
+    # A name of its own: the process may also take payments, and says so under its first.
+    return LineBack(f"{process}/metrics", ledger, hot, clock, relay, counter, Minutes(ledger, hot.state))

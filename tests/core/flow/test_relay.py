@@ -1,0 +1,315 @@
+"""The stream has every event once and in the ledger's order, whatever dies, sleeps or is wiped between the two."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from pgw.core.errors import Code, PgwError
+from pgw.core.flow.leader import Alone
+from pgw.core.flow.rebuild import rebuild
+from pgw.core.flow.relay import ALARM_EVERY_S, APPENDED, MAX_ROUNDS, Relay
+from pgw.core.hot.stream import Entry, Stream
+from pgw.core.ledger.outbox import DIE, REQUEUE, last_published, numbering
+from pgw.core.ports import HotUnavailable
+from tests.circle import Circle, circle, counted, restore, snapshot
+from tests.core.hot.streams import stored
+from tests.doubles import LEDGER_ID, NOON, VirtualClock
+from tests.events import attempted, put, some
+from tests.services import ask_redis
+from tests.troubled import Trouble, Troubled
+
+
+async def _delivered(world: Circle) -> list[int]:
+    """Read all that is on the stream in a group of one's own."""
+    ask_redis(world.redis_url, "XGROUP", "CREATE", "payments:events:v1", "all", "0")
+    reader = Stream(world.stream._server, "payments:events:v1", "all")
+    found: list[Entry] = await reader.deliver("reader", 100_000, 0)
+    return [each.number for each in found]
+
+
+def test_the_first_relay_begins_the_stream_where_the_ledger_is(database: str, redis_url: str) -> None:
+    """What the ledger published before there was a Redis is in the counts and never on the stream."""
+    events = some(50)
+    put(database, events[:30])
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await Relay(world.ledger, LEDGER_ID, Alone(), world.clock).step()
+            put(database, events[30:])
+            assert await world.relay().step() == 20
+            assert await _delivered(world) == list(range(31, 51))
+            await world.settled()
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_numbered_and_not_appended_is_appended_by_the_next(database: str, redis_url: str) -> None:
+    events = some(40)
+    put(database, events)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            killed = world.relay()
+            await killed.step()
+            put(database, events)
+            assert await killed._number(await world.ledger.read(numbering)) == 80
+            assert stored(redis_url) == 40
+            assert await world.relay().step() == 40
+            assert await _delivered(world) == list(range(1, 81))
+
+    asyncio.run(scenario())
+
+
+class _Sleepy(Stream):
+    """A stream whose relay falls asleep right before it appends, or before it begins anew."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream._server, stream._key, stream._group)
+        self.asleep = asyncio.Event()
+        self.wake = asyncio.Event()
+
+    async def append(self, after: int, entries: Sequence[tuple[int, bytes]]) -> int:
+        self.asleep.set()
+        await self.wake.wait()
+        return await super().append(after, entries)
+
+
+def test_a_relay_that_wakes_up_appends_nothing_that_is_there(database: str, redis_url: str) -> None:
+    """Another led while it slept, and is far ahead; then the two relay by turns, which changes nothing either."""
+    events = some(60)
+    put(database, events[:10])
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await world.relay().step()
+            put(database, events[10:20])
+            sleepy = _Sleepy(world.stream)
+            zombie, other = world.relay(stream=sleepy), world.relay()
+            sleeping = asyncio.create_task(zombie.step())
+            await sleepy.asleep.wait()
+            assert await other.step() == 10
+            put(database, events[20:40])
+            assert await other.step() == 20
+            sleepy.wake.set()
+            assert await sleeping == 0
+            put(database, events[40:])
+            await asyncio.gather(zombie.step(), other.step(), zombie.step(), other.step())
+            assert await _delivered(world) == list(range(1, 61))
+            await world.settled()
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_a_relay_that_slept_through_a_wipe_leaves_no_gap(database: str, redis_url: str) -> None:
+    events = some(40)
+    put(database, events[:10])
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await world.relay().step()
+            put(database, events[10:20])
+            sleepy = _Sleepy(world.stream)
+            sleeping = asyncio.create_task(world.relay(stream=sleepy).step())
+            await sleepy.asleep.wait()
+            ask_redis(redis_url, "FLUSHDB")
+            await world.relay().step()
+            put(database, events[20:])
+            sleepy.wake.set()
+            await sleeping
+            assert stored(redis_url) == 0
+            await world.settled()
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_a_wiped_redis_is_healed_by_the_next_step(database: str, redis_url: str) -> None:
+    """Wiped at every stage an event can be at; what is lost with it is in the ledger."""
+    events = some(100)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            relay, consumer = world.relay(), world.consumer()
+            for start in range(0, 100, 25):
+                put(database, events[start : start + 25])
+                await relay.step()
+                await world.stream.deliver("gone", 5, 0)
+                await consumer.step()
+                ask_redis(redis_url, "FLUSHALL")
+                with pytest.raises(HotUnavailable, match="lost"):
+                    await consumer.step()
+            await relay.step()
+            await consumer.step()
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_a_redis_restored_from_an_older_copy_catches_up(database: str, redis_url: str) -> None:
+    """The copy has counts, pending entries and a stream of one moment; all that came later is told once more."""
+    events = some(120)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            put(database, events[:50])
+            await world.relay().step()
+            await world.consumer()._take(await world.stream.deliver("worker-1", 30, 0))
+            put(database, events[50:80])
+            await world.relay().step()
+            await world.stream.deliver("worker-1", 10, 0)
+            copy = await snapshot(redis_url)
+            put(database, events[80:])
+            await world.settled()
+            assert counted(events) == await world.held()
+            await restore(redis_url, copy)
+            assert counted(events) != await world.held()
+            await world.settled()
+            assert counted(events) == await world.held()
+            assert await _delivered(world) == list(range(1, 121))
+
+    asyncio.run(scenario())
+
+
+def test_what_was_given_up_and_told_again_is_not_counted_twice_after_a_restore(database: str, redis_url: str) -> None:
+    """The older copy never had it: appended once more, the dead event is a number without a content."""
+    events = some(30)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await world.relay().step()
+            copy = await snapshot(redis_url)
+            put(database, events)
+            await world.relay().step()
+            assert await world.ledger.commit(DIE, {"published": 7, "dead_reason": "given up"})
+            assert await world.ledger.commit(REQUEUE, {"published": 7})
+            await restore(redis_url, copy)
+            await world.settled()
+            assert counted(events) == await world.held()
+            assert await _delivered(world) == list(range(1, 32))
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_ahead_of_the_ledger_stops_the_relay_until_somebody_decides(
+    database: str, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The ledger was restored from a backup: were it to go on numbering, it would one day pass the stream unnoticed."""
+    put(database, some(10))
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await world.relay().step()
+            await world.stream.append(10, [(n, b"{}") for n in range(11, 21)])
+            put(database, some(5, seed=2))
+            relay = world.relay()
+            for _ in range(3):
+                assert await relay.step() == 0
+            assert (stored(redis_url), await world.ledger.read(last_published)) == (20, 10)
+            assert [record.levelname for record in caplog.records] == ["WARNING", "CRITICAL"]
+            assert "pgw rebuild --stream" in caplog.text
+            world.clock.advance(ALARM_EVERY_S)
+            assert await relay.step() == 0
+            assert len(caplog.records) == 3
+            parts = (world.ledger, LEDGER_ID, world.hot, world.stream, world.clock)
+            with pytest.raises(PgwError, match="--stream") as refusal:
+                await rebuild(*parts)
+            assert refusal.value.code is Code.CONFLICT
+            await rebuild(*parts, anew=True)
+            assert await relay.step() == 5
+            await world.settled()
+            assert counted([*some(10), *some(5, seed=2)]) == await world.held()
+            assert await _delivered(world) == list(range(11, 16))
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+
+
+def test_a_stream_of_another_ledger_is_begun_anew(database: str, redis_url: str) -> None:
+    events = some(10)
+    put(database, events)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await world.stream.reset("another ledger", 400, {7: {"g1\x1fUPI\x1fHDFC\x1fs:SUCCESS": 3}})
+            await world.stream.append(400, [(401, b"{}")])
+            await world.settled()
+            assert counted(events) == await world.held()
+            state = await world.stream.state()
+            assert state is not None
+            assert (state.ledger_id, state.base, state.top) == (LEDGER_ID, 0, 10)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.UNSEEN, Trouble.TWICE, Trouble.REFUSED])
+def test_whatever_befalls_the_numbering_the_next_step_goes_on(database: str, redis_url: str, trouble: Trouble) -> None:
+    events = some(30)
+    put(database, events)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            troubled = Troubled(world.ledger)
+            troubled.trouble["publish"] = trouble
+            relay = world.relay(ledger=troubled)
+            if trouble is Trouble.TWICE:
+                assert await relay.step() == 30
+            else:
+                with pytest.raises(PgwError):
+                    await relay.step()
+            await world.settled()
+            assert await _delivered(world) == list(range(1, 31))
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_without_redis_nothing_is_numbered_and_nothing_is_lost(database: str, redis_url: str) -> None:
+    events = some(20)
+    put(database, events)
+
+    async def scenario() -> None:
+        async with circle(database, "redis://127.0.0.1:1/0") as away:
+            with pytest.raises(HotUnavailable):
+                await away.relay().step()
+        async with circle(database, redis_url) as world:
+            await world.settled()
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_a_relay_that_was_away_catches_up_in_bounded_steps(database: str, redis_url: str) -> None:
+    waiting = MAX_ROUNDS * APPENDED + 100
+    put(database, (attempted(n, NOON + timedelta(seconds=n % 600)) for n in range(waiting)))
+
+    async def scenario() -> None:
+        async with circle(database, redis_url, VirtualClock(NOON + timedelta(minutes=11))) as world:
+            relay = world.relay()
+            assert await relay.step() == MAX_ROUNDS * APPENDED
+            assert await relay.step() == 100
+            assert await relay.step() == 0
+            assert stored(redis_url) == waiting
+
+    asyncio.run(scenario())
+
+
+def test_who_does_not_lead_does_nothing(database: str, redis_url: str) -> None:
+    class Follower(Alone):
+        async def hold(self) -> bool:
+            return False
+
+    put(database, some(5))
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            relay = Relay(world.ledger, LEDGER_ID, Follower(), world.clock, (world.hot, world.stream))
+            assert await relay.step() == 0
+            assert not relay.leads
+            assert await world.stream.state() is None
+
+    asyncio.run(scenario())
