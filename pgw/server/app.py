@@ -7,12 +7,13 @@ from typing import Any
 from sanic import Sanic
 
 from pgw.assembly import open_house
-from pgw.server import gateways, openapi, ops, payments, policies, scoring
+from pgw.core.flow.pulse import ASKS, SERVES
+from pgw.server import breakers, gateways, metrics, openapi, ops, overrides, pause, payments, policies, scoring
 from pgw.server.codec import MAX_BODY
 from pgw.server.guards import Asked, identify, label
 from pgw.server.problems import Problems
 from pgw.settings import Settings
-from pgw.workers.embedded import loops
+from pgw.workers.embedded import line_back_of, loops, pulse
 
 GC_AFTER = 20_000
 """Allocations between two young collections: a payment makes a few dozen objects, next to none in cycles."""
@@ -25,7 +26,7 @@ def create_app(
     only: frozenset[str] | None = None,
     embedded_workers: bool = True,
 ) -> Sanic[Any, Any]:
-    """Build the app; its lifespan opens and closes the stores. Without `live` no loop runs: one command, one answer."""
+    """Build the app; its lifespan opens and closes the stores. Without `live` only the pulse runs: one command."""
     app: Sanic[Any, Any] = Sanic(
         f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=Asked
     )
@@ -38,23 +39,25 @@ def create_app(
     app.config.TOUCHUP = live
     app.ctx.draining = False
     app.ctx.loops = ()
-    for module in (payments, gateways, policies, scoring, ops, openapi):
+    for module in (payments, gateways, metrics, policies, scoring, breakers, overrides, pause, ops, openapi):
         app.blueprint(module.blueprint.copy(module.__name__))
     app.register_middleware(identify, "request")
     app.register_middleware(label, "response")
 
     async def open_stores(app: Sanic[Any, Any]) -> None:
-        house = app.ctx.house = await open_house(settings, only)
+        house = app.ctx.house = await open_house(settings, SERVES if live else ASKS, only)
+        line = app.ctx.line = line_back_of(house)
+        app.ctx.loops = loops(house, line, workers=embedded_workers) if live else (pulse(house),)
+        for loop in app.ctx.loops:
+            loop.start()
         if live:
-            app.ctx.loops = loops(house, workers=embedded_workers)
-            for loop in app.ctx.loops:
-                loop.start()
             gc.freeze()
             gc.set_threshold(GC_AFTER)
 
     async def close_stores(app: Sanic[Any, Any]) -> None:
         for loop in app.ctx.loops:
             await loop.stop()
+        await app.ctx.line.close()
         # A server that drained has used its budget; one command's app has all of it.
         await app.ctx.house.close(0.0 if app.ctx.draining else settings.drain_seconds)
 

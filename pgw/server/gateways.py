@@ -84,7 +84,7 @@ async def change(request: Request, gateway_id: str) -> HTTPResponse:
         return _changed(snapshot, gateway_id, given, production=house.settings.production)
 
     snapshot = await house.snapshots.configure(
-        GATEWAY + gateway_id, changed, actor, f"set {', '.join(sorted(given)) or 'nothing'}", _if_match(request)
+        GATEWAY + gateway_id, changed, actor, f"set {', '.join(sorted(given)) or 'nothing'}", if_match(request)
     )
     gateway = snapshot.gateway(gateway_id)
     assert gateway is not None, "a gateway that was changed is there"
@@ -121,11 +121,11 @@ def _check_sandbox(gateway: GatewayConfig) -> None:
                 ) from None
 
 
-def _if_match(request: Request) -> int | None:
-    """Read If-Match: the `version` a gateway was shown with."""
+def if_match(request: Request) -> int | None:
+    """Read If-Match: the version a configuration was shown with, as a member or as its ETag."""
     text = request.headers.get("if-match", "*").strip('"')
     if text == "*":
         return None
     if not _VERSION.fullmatch(text):
-        raise PgwError(Code.PRECONDITION_FAILED, "If-Match must be the gateway's `version`")
+        raise PgwError(Code.PRECONDITION_FAILED, "If-Match must be the version that was read")
     return int(text)

@@ -10,9 +10,11 @@ import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
 from pgw.core.errors import Code
+from pgw.core.payment import Method
 from pgw.server.codec import json_answer
 from pgw.server.guards import reader
-from pgw.server.operations import EXAMPLE_PAYMENT, OPERATIONS, Operation, Who
+from pgw.server.operation import Operation, Who
+from pgw.server.operations import EXAMPLE_PAYMENT, OPERATIONS
 from pgw.server.problems import STATUS, Problem
 
 blueprint = Blueprint("openapi")
@@ -45,12 +47,14 @@ _SENT: dict[str, Document] = {
     "X-Request-Id": {"required": True, "description": "Name of the request in the log.", "schema": _PLAIN_TEXT},
     "Retry-After": {"description": "Seconds to wait, where waiting helps.", "schema": {"type": "integer"}},
     "Location": {"required": True, "description": "Path of the payment.", "schema": _PLAIN_TEXT},
+    "ETag": {"required": True, "description": "The version, as `If-Match` takes it.", "schema": _PLAIN_TEXT},
     "Idempotent-Replayed": {"description": "`true` when the payment was there before.", "schema": {"const": "true"}},
 }
 _IN_PATH: dict[str, Document] = {
     "payment_id": {"type": "string", "format": "uuid"},
     "gateway_id": _PLAIN_TEXT,
     "merchant_id": {"type": "string", "minLength": 1, "maxLength": 64},
+    "payment_method": {"description": "In capitals or not.", "type": "string", "examples": list(Method)},
 }
 _SECURITY_SCHEMES: Document = {
     "adminKey": {
@@ -77,8 +81,7 @@ _MEANING = {
     202: "Not final yet; ask again at `Location`",
     503: "No payment can be taken; `checks` says why",
 }
-_MAY_BE_LEFT_OUT = frozenset({"errors", "recomputed"})
-_FORMS = {"payment_id": "uuid", "since": "date-time", "cursor": "uuid"}
+_FORMS = {"payment_id": "uuid", "since": "date-time", "until": "date-time", "cursor": "uuid"}
 _DESCRIPTION = (
     "Takes payments, routes each to a gateway, explains why, and finds out what happened when a gateway did not say. "
     "Amounts are integers in minor units, timestamps RFC 3339 in UTC, ids UUIDv7. Refusals are problem documents "
@@ -98,13 +101,13 @@ async def show(request: Request) -> HTTPResponse:
 def document() -> Document:
     """Build the document."""
     asked = [shape for each in OPERATIONS for shape in (each.body, each.query) if shape is not None]
-    answered = [shape for each in OPERATIONS for shape in each.answers.values()]
+    answered = [shape for each in OPERATIONS for shape in each.shapes]
     schemas = _schemas([*asked, *answered, Problem])
     for name in schemas.keys() - _schemas(asked).keys():
         # An answer is written with all its members, those with a default too.
         _require_all(schemas[name])
-    for query in (each.query for each in OPERATIONS if each.query is not None):
-        del schemas[query.__name__]
+    for query in {each.query.__name__ for each in OPERATIONS if each.query is not None}:
+        del schemas[query]
     for schema in schemas.values():
         for name, member in schema.get("properties", {}).items():
             _formatted(name, member)
@@ -135,15 +138,20 @@ def _shape(kind: Any) -> Document:
 
 
 def _require_all(schema: Document) -> None:
+    """Require what is always written: all but the members that are unset by default, which have no value to show."""
     if "properties" in schema:
-        schema["required"] = [name for name in schema["properties"] if name not in _MAY_BE_LEFT_OUT]
+        required = schema["required"]
+        schema["required"] = [
+            name for name, member in schema["properties"].items() if name in required or "default" in member
+        ]
 
 
 def _formatted(name: str, member: Document) -> Document:
     """Say what a text is, which its type in the code does not: our moments end with `_at`."""
     form = "date-time" if name.endswith("_at") else _FORMS.get(name)
     for kind in member.get("anyOf", [member]):
-        if form is not None and kind.get("type") == "string":
+        # A text with a pattern of its own says what it is.
+        if form is not None and kind.get("type") == "string" and "pattern" not in kind:
             kind["format"] = form
     return member
 
@@ -161,7 +169,7 @@ def _operation(each: Operation) -> Document:
         content: Document = {"schema": _shape(each.body)}
         if each.path == "/payments":
             content["example"] = EXAMPLE_PAYMENT
-        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+        described["requestBody"] = {"required": not each.may_be_bare, "content": {"application/json": content}}
     return described
 
 
@@ -194,10 +202,14 @@ def _answers(each: Operation) -> Document:
         str(status): {
             "description": _MEANING[status],
             "headers": _sent(*each.sends.get(status, ())),
-            "content": {"application/json": {"schema": _shape(shape)}},
+            "content": {"application/json": {"schema": _answer(answer)}},
         }
-        for status, shape in each.answers.items()
+        for status, answer in each.answers.items()
     }
+
+
+def _answer(answer: Any) -> Document:
+    return {"anyOf": [_shape(each) for each in answer]} if isinstance(answer, tuple) else _shape(answer)
 
 
 def _refusals(each: Operation) -> Document:

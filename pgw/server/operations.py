@@ -1,48 +1,18 @@
 """The routes -> what the API's description says of each: one value an operation, its shapes the ones the code uses."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
-
-from msgspec import Struct
 
 from pgw.core.errors import Code
 from pgw.core.ledger.verifications import Verification
 from pgw.core.payment import Payment, PaymentRequest
 from pgw.core.policy import RetryPolicy
 from pgw.server.gateways import GatewayList, GatewayPatch, GatewayShown
+from pgw.server.operation import Operation, Who
+from pgw.server.operations_steering import STEERING
 from pgw.server.ops import Health, SandboxBook
 from pgw.server.payments import AttemptList, DecisionQuery, DecisionShown, ListQuery, PaymentList
 from pgw.server.policies import RetryPolicyShown
 from pgw.server.scoring import Ranking, ScoringQuery
-
-
-class Who(Enum):
-    """Who may ask: merchants and readers need no key on a loopback bind in development, else the admin key."""
-
-    ANYBODY = "anybody"
-    MERCHANT = "merchant"
-    READER = "reader"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One method of one path. `answers` maps a status to a shape; `sends` and `headers` name parts of the document."""
-
-    method: str
-    path: str
-    tag: str
-    summary: str
-    who: Who
-    answers: Mapping[int, Any]
-    sends: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    refusals: tuple[Code, ...] = ()
-    headers: tuple[str, ...] = ()
-    query: type[Struct] | None = None
-    body: type[Struct] | None = None
-
 
 EXAMPLE_PAYMENT = {
     "amount_minor": 1000,
@@ -74,6 +44,7 @@ OPERATIONS = (
             Code.AMOUNT_NOT_SUPPORTED,
             Code.MISSING_CUSTOMER_FIELDS,
             Code.NO_GATEWAY_AVAILABLE,
+            Code.PAUSED,
             Code.LEDGER_UNAVAILABLE,
             Code.DRAINING,
         ),
@@ -175,6 +146,7 @@ OPERATIONS = (
         answers={200: RetryPolicyShown},
         refusals=(Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
     ),
+    *STEERING,
     Operation(
         method="get",
         path="/sandbox/book",

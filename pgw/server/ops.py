@@ -13,6 +13,7 @@ from pgw.core.ledger.writer import LedgerUnavailable
 from pgw.core.plan import SNAPSHOT_LIMIT
 from pgw.server.codec import json_answer
 from pgw.server.guards import admin, house_of
+from pgw.server.pause import in_force
 from pgw.workers.loop import Loop
 
 blueprint = Blueprint("ops")
@@ -63,6 +64,10 @@ async def readiness(request: Request) -> HTTPResponse:
         for name, gateway in house_of(request).world.gateways.items()
         if gateway.trouble is not None
     ]
+    world = house_of(request).world
+    if pause := in_force(world.snapshot(), world.clock.now()):
+        # Not by whom and why: anybody may ask here.
+        checks.append(Look("pause", "degraded", f"no new payments until {pause.expires_at:%Y-%m-%dT%H:%M:%SZ}"))
     if request.app.ctx.draining:
         checks.append(Look("drain", "failed", "this server is stopping"))
     states = {each.status for each in checks}

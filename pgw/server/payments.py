@@ -8,13 +8,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 from sanic import Blueprint, HTTPResponse, Request
 
+from pgw.core.decision import RoutingDecision, explain
 from pgw.core.errors import Code, FieldError, PgwError
 from pgw.core.flow.take import take
 from pgw.core.flow.why import Recomputed, recomputed
 from pgw.core.ledger.payments_seen import Stored, Wanted, attempts_of, by_id, decision_of, is_uuid, listed
 from pgw.core.ledger.verifications import verification_of
 from pgw.core.payment import Attempt, Name, Payment, PaymentRequest, Status, Word, faults, is_clean
-from pgw.core.plan import RoutingDecision, explain
 from pgw.server.codec import invalid, json_answer, read_body, read_query
 from pgw.server.guards import admit, house_of, idempotency_key, merchant
 

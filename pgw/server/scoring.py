@@ -1,21 +1,31 @@
-"""What routing would do, over HTTP: the ranking for an imagined payment."""
+"""How routing weighs gateways, over HTTP: the ranking for an imagined payment, and the weights and rules behind it."""
 
+import math
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 from sanic import Blueprint, HTTPResponse, Request
 
 from pgw.core.candidates import Excluded
-from pgw.core.context import UNKNOWN_BANK, Context, size_band
-from pgw.core.errors import Code, FieldError, PgwError
+from pgw.core.context import UNKNOWN_BANK, Context, SizeBand, size_band
+from pgw.core.errors import FieldError
+from pgw.core.ledger.configuration import SCORING
 from pgw.core.money import MAX_AMOUNT_MINOR, MINOR_DIGITS
 from pgw.core.payment import Method, Word, is_clean
-from pgw.core.plan import make_plan
-from pgw.core.score import Ranked
-from pgw.server.codec import invalid, json_answer, read_query
-from pgw.server.guards import house_of, reader
+from pgw.core.plan import Snapshot, make_plan
+from pgw.core.score import Ranked, Scoring
+from pgw.server.codec import invalid, json_answer, read_body, read_query
+from pgw.server.gateways import if_match
+from pgw.server.guards import admin, house_of, reader
+from pgw.server.named import method_named
 
 blueprint = Blueprint("scoring")
+
+_SCORING = msgspec.json.Decoder(Scoring)
+
+SUM_ERROR = 1e-9
+"""How far the weights may add up beside 1: what writing six decimal fractions in binary can cost, and more."""
 
 
 class ScoringQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +58,7 @@ async def debug(request: Request) -> HTTPResponse:
         merchant_id=query.merchant_id,
         amount_minor=query.amount_minor,
         currency=query.currency,
-        payment_method=_method(query.payment_method),
+        payment_method=method_named(query.payment_method),
         issuing_bank=query.issuing_bank.upper(),
         size_band=size_band(query.amount_minor),
         hour=now.hour,
@@ -70,8 +80,39 @@ def _check(query: ScoringQuery) -> None:
         raise invalid(*found)
 
 
-def _method(name: str) -> Method:
-    try:
-        return Method(name.upper())
-    except ValueError:
-        raise PgwError(Code.METHOD_NOT_SUPPORTED, f"payment_method must be one of {', '.join(Method)}") from None
+@blueprint.get("/scoring/config")
+async def config(request: Request) -> HTTPResponse:
+    """Show the scoring configuration; its version is the ETag."""
+    reader(request)
+    return _shown(await house_of(request).snapshots.refresh())
+
+
+@blueprint.put("/scoring/config")
+async def replace(request: Request) -> HTTPResponse:
+    """Put another scoring configuration in its place; every decision from now on names its version."""
+    actor = admin(request)
+    scoring = read_body(request, _SCORING)
+    if found := _faults(scoring):
+        raise invalid(*found)
+    snapshots = house_of(request).snapshots
+    return _shown(
+        await snapshots.configure(SCORING, lambda _: scoring, actor, "set scoring configuration", if_match(request))
+    )
+
+
+def _shown(snapshot: Snapshot) -> HTTPResponse:
+    return json_answer(snapshot.scoring, headers={"ETag": f'"{snapshot.versions.get(SCORING, 0)}"'})
+
+
+def _faults(scoring: Scoring) -> list[FieldError]:
+    """Find what no single member shows. Gateways nobody knows may be named: they may come later."""
+    found: list[FieldError] = []
+    total = math.fsum(msgspec.structs.astuple(scoring.weights))
+    if abs(total - 1.0) > SUM_ERROR:
+        found.append(FieldError("/weights", f"must add up to 1, not to {total:.12g}"))
+    for name, known in (("method_affinity", Method), ("amount_fit", SizeBand)):
+        if any(key not in set(known) for row in getattr(scoring, name).values() for key in row):
+            found.append(FieldError(f"/{name}", f"must name, for each gateway, only {', '.join(known)}"))
+    if scoring.breaker.max_open_s < scoring.breaker.open_s:
+        found.append(FieldError("/breaker/max_open_s", "must not be less than open_s"))
+    return found

@@ -11,7 +11,8 @@ import pytest
 
 from pgw.core.errors import Code
 from pgw.server.app import create_app
-from pgw.server.operations import EXAMPLE_PAYMENT, OPERATIONS, Operation, Who
+from pgw.server.operation import Operation, Who
+from pgw.server.operations import EXAMPLE_PAYMENT, OPERATIONS
 from pgw.server.problems import STATUS, Problem
 from pgw.settings import load
 from tests.server.documented import SPEC, misfits, resolved
@@ -53,7 +54,7 @@ def _structs(kind: Any) -> Iterator[msgspec.inspect.StructType]:
 
 
 def _shapes() -> list[Any]:
-    return [Problem, *(shape for each in OPERATIONS for shape in (each.body, *each.answers.values()) if shape)]
+    return [Problem, *(shape for each in OPERATIONS for shape in (each.body, *each.shapes) if shape)]
 
 
 def test_the_server_serves_the_document_as_json(server: Served) -> None:

@@ -170,8 +170,8 @@ def test_what_is_no_merchants_name_has_no_policy(server: Served, merchant_id: st
     assert server.api.get(f"/retry-policy/{merchant_id}").refusal == INVALID
 
 
-def test_the_ranking_is_that_of_a_payment_and_writes_nothing(server: Served) -> None:
-    bank = server.api.get("/scoring/debug?amount_minor=250000&payment_method=UPI&issuing_bank=icici").document
+def test_the_ranking_is_that_of_a_payment_and_writes_nothing(within: Inside) -> None:
+    bank = within.api.get("/scoring/debug?amount_minor=250000&payment_method=UPI&issuing_bank=icici").document
     assert (bank["input"]["issuing_bank"], bank["input"]["size_band"]) == ("ICICI", "2000_10000")
     assert [each["gateway_id"] for each in bank["ranked"]] == ["icici", "hdfc", "axis"]
     assert set(bank["ranked"][0]["breakdown"]) == {
@@ -182,10 +182,10 @@ def test_the_ranking_is_that_of_a_payment_and_writes_nothing(server: Served) -> 
         "amount_fit",
         "time",
     }
-    before = server.api.get("/payments?limit=1").document
-    usd = server.api.get("/scoring/debug?amount_minor=1&payment_method=card&currency=USD").document
+    before = within.api.get("/payments?limit=1").document
+    usd = within.api.get("/scoring/debug?amount_minor=1&payment_method=card&currency=USD").document
     assert usd["input"]["payment_method"] == "CARD"
-    assert server.api.get("/payments?limit=1").document == before
+    assert within.api.get("/payments?limit=1").document == before
 
 
 def test_the_ranking_names_who_is_left_out_and_why(within: Inside) -> None:

@@ -1,0 +1,46 @@
+"""One route -> what the API's description says of it: the form that every description has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+from pgw.core.errors import Code
+
+
+class Who(Enum):
+    """Who may ask: merchants and readers need no key on a loopback bind in development, else the admin key."""
+
+    ANYBODY = "anybody"
+    MERCHANT = "merchant"
+    READER = "reader"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path. `answers` maps a status to a shape, or to a tuple of those it may be.
+
+    `sends` and `headers` name parts of the document; with `may_be_bare` the body may be left out.
+    """
+
+    method: str
+    path: str
+    tag: str
+    summary: str
+    who: Who
+    answers: Mapping[int, Any]
+    sends: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    refusals: tuple[Code, ...] = ()
+    headers: tuple[str, ...] = ()
+    query: type[Struct] | None = None
+    body: type[Struct] | None = None
+    may_be_bare: bool = False
+
+    @property
+    def shapes(self) -> Iterator[Any]:
+        """Every shape it answers with."""
+        for answer in self.answers.values():
+            yield from answer if isinstance(answer, tuple) else (answer,)
