@@ -1,10 +1,11 @@
 """Environment and flags -> Settings: every setting once, with its default and its meaning."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from pgw.core.errors import Code, PgwError
 
@@ -13,6 +14,8 @@ DEVELOPMENT_KEY = "dev-internal-key"
 PRODUCTION_KEY_LENGTH = 32
 DEFAULT_PORT = 3000
 ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
+REDIS_NAME = re.compile(r"(?!\{pgw\}:)[!-~]{1,200}")
+"""A stream, group or consumer; `{pgw}:` is how the keys begin that pgw keeps for itself."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -30,6 +33,16 @@ SETTINGS = (
         "DATABASE_URL",
         "unset: the SQLite file `$PGW_HOME/pgw.db`",
         "the ledger; `postgres://` and `postgresql://` are both accepted",
+    ),
+    Setting(
+        "REDIS_URL",
+        "unset: in process",
+        "breakers, metrics and the event stream of several processes; `redis://` or `rediss://`, Redis 6.2 or newer",
+    ),
+    Setting("METRICS_STREAM_KEY", "`payments:events:v1`", "the Redis stream of events"),
+    Setting("METRICS_STREAM_GROUP", "`metrics-agg-v1`", "the consumer group that counts them"),
+    Setting(
+        "METRICS_CONSUMER_NAME", "`metrics-worker-1-<host>-<pid>`", "this process in that group, alone of its name"
     ),
     Setting("PGW_HOME", "`./.pgw`", "embedded data, the sandbox's book, `serve.json`"),
     Setting("PGW_ENV", "`development`", "`production` turns on the refusals of dangerous defaults"),
@@ -52,7 +65,9 @@ SETTINGS = (
     Setting("PGW_SERVER", "unset: the local server, else the stores", "the server the command line speaks to"),
     Setting("PGW_API_KEY", "unset: `INTERNAL_API_KEY`", "the key the command line sends"),
     Setting("PGW_DRAIN_SECONDS", "`12`", "budget of a graceful stop"),
-    Setting("PGW_ALLOW_PLAINTEXT", "off", "`1` allows an unencrypted PostgreSQL on another host in production"),
+    Setting(
+        "PGW_ALLOW_PLAINTEXT", "off", "`1` allows an unencrypted PostgreSQL or Redis on another host in production"
+    ),
     Setting("PGW_LOG_LEVEL", "`info`", "`debug` logs each request; `info` logs errors and one answer in a hundred"),
     Setting("PGW_SANDBOX_SEED", "`0`", "seed of the sandbox gateways' draws"),
 )
@@ -63,6 +78,10 @@ class Settings:
     """What pgw was told, checked for form; `refusals` says what it will not start with. Secrets are not in its repr."""
 
     database_url: str | None = field(repr=False)
+    redis_url: str | None = field(repr=False)
+    stream_key: str
+    stream_group: str
+    consumer_name: str
     home: Path
     production: bool
     bind_host: str
@@ -96,6 +115,14 @@ class Settings:
         """Whether the ledger is the embedded one."""
         return self.database_url is None
 
+    @property
+    def redis_place(self) -> str | None:
+        """Where Redis is, fit to be shown; None in process."""
+        if self.redis_url is None:
+            return None
+        parts = urlsplit(self.redis_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
 
 def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settings:
     """Read the settings; a flag that is given (`bind=`) beats its variable. Raises PgwError naming every bad value."""
@@ -105,6 +132,10 @@ def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settin
     host, port = _bind(flags.get("bind") or environ.get("BIND_ADDR"), bad, own_key=own_key)
     settings = Settings(
         database_url=_database_url(environ.get("DATABASE_URL"), bad),
+        redis_url=_redis_url(environ.get("REDIS_URL"), bad),
+        stream_key=_redis_name(environ, "METRICS_STREAM_KEY", "payments:events:v1", bad),
+        stream_group=_redis_name(environ, "METRICS_STREAM_GROUP", "metrics-agg-v1", bad),
+        consumer_name=_redis_name(environ, "METRICS_CONSUMER_NAME", _consumer_name(), bad),
         home=Path(environ.get("PGW_HOME") or ".pgw"),
         production=_choice(environ, "PGW_ENV", ("development", "production"), bad) == "production",
         bind_host=host,
@@ -155,6 +186,9 @@ def _production_refusals(settings: Settings) -> list[str]:
         found.append(
             "DATABASE_URL may go unencrypted to another host: add sslmode=verify-full, or PGW_ALLOW_PLAINTEXT=1"
         )
+    redis = urlsplit(settings.redis_url or "")
+    if redis.scheme == "redis" and redis.hostname not in LOOPBACK and not settings.allow_plaintext:
+        found.append("REDIS_URL goes unencrypted to another host: use rediss://, or PGW_ALLOW_PLAINTEXT=1")
     return found
 
 
@@ -194,6 +228,36 @@ def _database_url(url: str | None, bad: list[str]) -> str | None:
         bad.append("DATABASE_URL must begin with postgres:// or postgresql://; unset it for the embedded SQLite ledger")
         return None
     return url
+
+
+def _redis_url(url: str | None, bad: list[str]) -> str | None:
+    """Check Redis's address more closely than its client does, which overlooks a database that is no number."""
+    if not url:
+        return None
+    parts = _parts(url)
+    numbered = parts is not None and re.fullmatch(r"(/[0-9]{0,5})?", parts.path)
+    if parts is None or not numbered or parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        bad.append("REDIS_URL must read redis://host:6379/0, or rediss:// for TLS; unset it to keep all in process")
+        return None
+    options = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if parts.fragment or not all(parts.scheme == "rediss" and name.startswith("ssl_") for name in options):
+        bad.append("REDIS_URL takes only ssl_... options behind a ?, with rediss://; a password stands before the @")
+        return None
+    return parts.geturl()
+
+
+def _consumer_name() -> str:
+    """Return a name no other process of this group has: consumers of one name would take each other's entries."""
+    host = re.sub(r"[^\w.-]", "_", os.uname().nodename)[:100]
+    return f"metrics-worker-1-{host}-{os.getpid()}"
+
+
+def _redis_name(environ: Mapping[str, str], name: str, default: str, bad: list[str]) -> str:
+    text = environ.get(name) or default
+    if REDIS_NAME.fullmatch(text) is None:
+        bad.append(f"{name} must be 1 to 200 ASCII characters without spaces, not beginning with {{pgw}}:")
+        return default
+    return text
 
 
 def _address(name: str, url: str, bad: list[str]) -> str:

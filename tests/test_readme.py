@@ -12,21 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pgw.core.ledger.store import HEAD
+
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 INSTALLS = [block.strip() for block in BLOCKS if "pip install" in block]
 SANDBOX = ".venv/bin/pgw sandbox"
 ON_POSTGRES = next(block for block in BLOCKS if "DATABASE_URL" in block)
-AGAINST_THE_SERVER = [
-    block for block in BLOCKS if block.strip() not in {*INSTALLS, SANDBOX} and block is not ON_POSTGRES
-]
+ON_REDIS = next(block for block in BLOCKS if "REDIS_URL" in block)
+ELSEWHERE = {*INSTALLS, SANDBOX, ON_POSTGRES.strip(), ON_REDIS.strip()}
+AGAINST_THE_SERVER = [block for block in BLOCKS if block.strip() not in ELSEWHERE]
+OURS = ("PGW_", "DATABASE_", "BIND_", "REDIS_", "METRICS_")
 
 PROGRAM = shlex.join([sys.executable, "-m", "pgw.cli"])
 READY_WITHIN_S = 20.0
 
 
 def environ(home: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PGW_", "DATABASE_", "BIND_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {**kept, "PGW_HOME": str(home), "PYTHONPATH": str(ROOT), **more}
 
 
@@ -74,6 +77,7 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert first["latency_ms"] >= 0
     assert again["payment_id"] == first["payment_id"]
     assert "identical" in outputs[1]
+    assert "undo: pgw breaker clear hdfc UPI" in "".join(outputs)
 
 
 def test_the_sandbox_is_the_command_whose_faults_are_tested() -> None:
@@ -94,7 +98,22 @@ def test_the_readme_s_way_to_postgres_works(tmp_path: Path, database_url: str) -
     export, upgrade, serve = ON_POSTGRES.strip().splitlines()
     assert export.startswith("export DATABASE_URL=postgres://")
     assert serve == ".venv/bin/pgw serve"
-    assert "0001" in run(upgrade, tmp_path, "", DATABASE_URL=database_url)
+    assert HEAD in run(upgrade, tmp_path, "", DATABASE_URL=database_url)
     with serving(tmp_path, DATABASE_URL=database_url) as address:
         payment = json.loads(run(AGAINST_THE_SERVER[0], tmp_path, address, DATABASE_URL=database_url))
     assert payment["status"] == "SUCCESS"
+
+
+def test_the_readme_s_way_to_several_servers_works(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    """Two servers on one ledger and one Redis: what is ordered of one is known to both."""
+    export, serve = ON_REDIS.strip().splitlines()
+    assert export.startswith("export REDIS_URL=redis://")
+    assert serve == ".venv/bin/pgw serve"
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    run(".venv/bin/pgw db upgrade", tmp_path / "one", "", **stores)
+    with serving(tmp_path / "one", **stores) as address, serving(tmp_path / "two", **stores):
+        payment = json.loads(run(AGAINST_THE_SERVER[0], tmp_path / "one", address, **stores))
+        order = ".venv/bin/pgw breaker force-open icici UPI -o json"
+        seen = json.loads(run(order, tmp_path / "two", address, **stores))["seen_by"]
+    assert payment["status"] == "SUCCESS"
+    assert (seen["processes"], seen["of"]) == (2, 2)

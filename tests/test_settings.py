@@ -1,5 +1,7 @@
 """What pgw is told is read once, every bad value is named, and what is dangerous is refused, all reasons at once."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +39,8 @@ def test_without_any_setting_it_is_the_embedded_default_on_loopback() -> None:
     assert (settings.admin_keys, settings.api_key) == ((DEVELOPMENT_KEY,), DEVELOPMENT_KEY)
     assert (settings.gateway_timeout_ms, settings.drain_seconds, settings.log_level) == (2500, 12, "info")
     assert (settings.sandbox_seed, settings.server, settings.allow_plaintext) == ("0", None, False)
+    assert (settings.redis_url, settings.redis_place) == (None, None)
+    assert (settings.stream_key, settings.stream_group) == ("payments:events:v1", "metrics-agg-v1")
     assert refusals(settings) == ()
 
 
@@ -50,6 +54,35 @@ def test_both_spellings_of_postgresql_are_one(scheme: str) -> None:
     settings = load({"DATABASE_URL": f"{scheme}://u:p@h:5433/d?sslmode=require"})
     assert settings.database == "postgresql+psycopg://u:p@h:5433/d?sslmode=require"
     assert settings.on_sqlite is False
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://redis.example", "redis://redis.example"),
+        ("rediss://:planted@redis.example:6380/7", "rediss://redis.example:6380/7"),
+        ("redis://user:planted@[::1]:6379/", "redis://[::1]:6379/"),
+        ("rediss://planted:planted@redis.example/0?ssl_ca_certs=/etc/planted", "rediss://redis.example/0"),
+        ("REDIS://redis.example", "redis://redis.example"),
+    ],
+)
+def test_redis_is_named_without_its_credentials(url: str, place: str) -> None:
+    settings = load({"REDIS_URL": url})
+    assert settings.redis_place == place
+    assert settings.redis_url == url.replace("REDIS", "redis")
+    assert "planted" not in repr(settings)
+
+
+def test_a_consumer_nobody_named_is_called_after_its_host_and_process() -> None:
+    """Consumers of one name would take each other's entries; a name that was given is kept as it is."""
+    assert re.fullmatch(rf"metrics-worker-1-[\w.-]+-{os.getpid()}", load({}).consumer_name)
+    named = {
+        "METRICS_CONSUMER_NAME": "metrics-worker-1",
+        "METRICS_STREAM_KEY": "pay:v2",
+        "METRICS_STREAM_GROUP": "g",
+    }
+    settings = load(named)
+    assert (settings.consumer_name, settings.stream_key, settings.stream_group) == ("metrics-worker-1", "pay:v2", "g")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +158,20 @@ def test_an_empty_key_would_let_anybody_in_and_is_refused(keys: str) -> None:
         ("DATABASE_URL", "mysql://h/d"),
         ("DATABASE_URL", "sqlite:///x"),
         ("DATABASE_URL", "pgw.db"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis:///0"),
+        ("REDIS_URL", "redis://?host=redis.example"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("REDIS_URL", "redis://redis.example/first"),
+        ("REDIS_URL", "redis://redis.example:65536"),
+        ("REDIS_URL", "redis://redis.example/0?password=x"),
+        ("REDIS_URL", "redis://redis.example/0?ssl_cert_reqs=none"),
+        ("REDIS_URL", "rediss://redis.example/0?db=1"),
+        ("REDIS_URL", "rediss://redis.example/0#1"),
+        ("METRICS_STREAM_KEY", "a b"),
+        ("METRICS_STREAM_KEY", "{pgw}:state"),
+        ("METRICS_STREAM_GROUP", "g" * 201),
+        ("METRICS_CONSUMER_NAME", "w\n"),
         ("PGW_ENV", "prod"),
         ("PGW_ENV", "production "),
         ("PGW_LOG_LEVEL", "loud"),
@@ -171,6 +218,8 @@ def test_production_with_everything_in_order_is_not_refused() -> None:
         ({"DATABASE_URL": "postgres://db.example/pgw?sslmode=prefer"}, ["DATABASE_URL"]),
         ({"DATABASE_URL": "postgres://db.example/pgw?sslmode=disable"}, ["DATABASE_URL"]),
         ({"DATABASE_URL": "postgres://localhost.example/pgw"}, ["DATABASE_URL"]),
+        ({"REDIS_URL": "redis://redis.example"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis://localhost@redis.example"}, ["REDIS_URL"]),
     ],
     ids=str,
 )
@@ -186,6 +235,10 @@ def test_production_refuses_dangerous_defaults(changed: dict[str, str], about: l
         {"DATABASE_URL": "postgres://db.example/pgw?sslmode=require"},
         {"DATABASE_URL": "postgres://db.example/pgw?connect_timeout=3&sslmode=verify-ca"},
         {"DATABASE_URL": "postgres://db.example/pgw", "PGW_ALLOW_PLAINTEXT": "1"},
+        {"REDIS_URL": "rediss://redis.example"},
+        {"REDIS_URL": "redis://127.0.0.1:6379/0"},
+        {"REDIS_URL": "redis://[::1]"},
+        {"REDIS_URL": "redis://redis.example", "PGW_ALLOW_PLAINTEXT": "1"},
         {"INTERNAL_API_KEY": f"{LONG_KEY},{'j' * 40}"},
     ],
     ids=str,
@@ -203,7 +256,11 @@ def test_all_reasons_are_told_at_once() -> None:
 
 
 def test_development_asks_for_none_of_it() -> None:
-    short = {"INTERNAL_API_KEY": "k", "DATABASE_URL": "postgres://db.example/pgw?sslmode=disable"}
+    short = {
+        "INTERNAL_API_KEY": "k",
+        "DATABASE_URL": "postgres://db.example/pgw?sslmode=disable",
+        "REDIS_URL": "redis://redis.example",
+    }
     assert refusals(load(short)) == refusals(load({"INTERNAL_API_KEY": "k"})) == ()
 
 
@@ -220,9 +277,12 @@ def test_no_reason_and_no_repr_tells_a_secret() -> None:
         "INTERNAL_API_KEY": planted,
         "PGW_API_KEY": planted,
         "DATABASE_URL": f"postgres://u:{planted}@db.example/pgw",
+        "REDIS_URL": f"redis://:{planted}@redis.example",
         "PGW_ENV": "production",
     }
     settings: Settings = load(environ)
     assert planted not in repr(settings) + " ".join(refusals(settings))
     assert planted not in _refused({**environ, "DATABASE_URL": f"mysql://u:{planted}@h/d"})
+    for url in (f"redis://:{planted}@h/x", f"redis://:{planted}@h:x", f"redis://h?password={planted}"):
+        assert planted not in _refused({**environ, "REDIS_URL": url})
     assert planted not in _refused({**environ, "INTERNAL_API_KEY": f"{planted},"})

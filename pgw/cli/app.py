@@ -9,7 +9,7 @@ import typer
 from pgw.cli._typer import defer_pydantic
 from pgw.cli.exits import MEANINGS, CommandError, Exit, exit_of
 from pgw.cli.lazy import Lazy, LazyGroup
-from pgw.cli.screen import Screen
+from pgw.cli.screen import Live, Screen
 from pgw.cli.words import say, say_error
 from pgw.core.errors import PgwError
 from pgw.settings import SETTINGS
@@ -17,9 +17,16 @@ from pgw.settings import SETTINGS
 COMMANDS = {
     "serve": Lazy("pgw.cli.commands.serve", "Take payments: the API, with its workers."),
     "db": Lazy("pgw.cli.commands.db", "Create, upgrade and look at the ledger's schema."),
+    "breaker": Lazy("pgw.cli.commands.breaker", "See the breakers, and force one open or closed until a set time."),
+    "pause": Lazy("pgw.cli.commands.pause", "Take no new payments until a set time."),
+    "resume": Lazy("pgw.cli.commands.resume", "Take new payments again."),
     "gateway": Lazy("pgw.cli.commands.gateway", "See and change what each gateway takes."),
+    "config": Lazy("pgw.cli.commands.config", "See and change weights, tables, thresholds and policy of routing."),
     "policy": Lazy("pgw.cli.commands.policy", "See and change how often a merchant's payments may be tried."),
     "payment": Lazy("pgw.cli.commands.payment", "Find payments, follow one, ask why it was routed so."),
+    "worker": Lazy("pgw.cli.commands.worker", "Run one worker: count outcomes, or verify attempts."),
+    "outbox": Lazy("pgw.cli.commands.outbox", "See the ledger's events on their way, and send dead ones again."),
+    "rebuild": Lazy("pgw.cli.commands.rebuild", "Count the last hour anew from the ledger, put back lost breakers."),
     "doctor": Lazy("pgw.cli.commands.doctor", "Find what is wrong with this installation, and how to mend it."),
     "sandbox": Lazy("pgw.cli.commands.sandbox", "Play Razorpay: its API, no money, faults on command."),
     "score": Lazy("pgw.cli.commands.score", "Show how the gateways rank for a payment, without making one."),
@@ -36,14 +43,19 @@ class Commands(LazyGroup):
 FORMATS = ("table", "json", "jsonl", "csv", "md")
 
 
-def _finish(screen: Screen | None, output: str, *, quiet: bool, **_: object) -> int:
-    """Write what a command found; return its exit code."""
-    if screen is None:
+def _finish(found: Screen | Live | None, output: str, *, quiet: bool, **_: object) -> int:
+    """Write what a command found, or follow what it watches; return its exit code."""
+    if found is None:
         return Exit.DONE
-    from pgw.cli.render import write  # noqa: PLC0415  # help writes no data
+    chosen = "quiet" if quiet else output
+    if isinstance(found, Live):
+        from pgw.cli.live import follow  # noqa: PLC0415  # help writes no data
 
-    write(screen, "quiet" if quiet else output)
-    return screen.exit_code
+        return follow(found, chosen)
+    from pgw.cli.render import write  # noqa: PLC0415
+
+    write(found, chosen)
+    return found.exit_code
 
 
 def _ending() -> str:

@@ -9,13 +9,18 @@ from pgw.cli.exits import CommandError, Exit
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> CommandError:
     """Return the refusal of a name nobody has, with the nearest one that somebody has."""
+    names = sorted(known)
+    near = nearest(name.lower(), names)
+    others = f"there are {', '.join(names)}" if names else "there are none"
+    hint = f"did you mean '{near}'?" if near else others
+    return CommandError(Exit.NOT_FOUND, f"{kind} '{name}' does not exist ({hint})")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the name that was probably meant."""
     from difflib import get_close_matches  # noqa: PLC0415  # only a mistake pays for it
 
-    names = sorted(known)
-    near = get_close_matches(name.lower(), names, n=1)
-    others = f"there are {', '.join(names)}" if names else "there are none"
-    hint = f"did you mean '{near[0]}'?" if near else others
-    return CommandError(Exit.NOT_FOUND, f"{kind} '{name}' does not exist ({hint})")
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def gateway_named(name: str, api: Client) -> Mapping[str, Any]:
@@ -24,6 +29,17 @@ def gateway_named(name: str, api: Client) -> Mapping[str, Any]:
     if name not in gateways:
         raise unknown("gateway", name, gateways)
     return gateways[name]  # type: ignore[no-any-return]
+
+
+def breaker_named(gateway: str, method: str | None, api: Client) -> Mapping[str, Any]:
+    """Return the configuration of a breaker's gateway; a method that it does not take is wrong usage."""
+    found = gateway_named(gateway, api)
+    taken = found["supported_methods"]
+    if method is not None and method not in taken:
+        hint = nearest(method, taken)
+        suggestion = f", did you mean {hint}?" if hint else ""
+        raise CommandError(Exit.USAGE, f"{gateway} does not take {method} (it takes {', '.join(taken)}{suggestion})")
+    return found
 
 
 def words_of(listed: str) -> list[str]:

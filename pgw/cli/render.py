@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from pgw.cli.screen import Screen, text_of
-from pgw.cli.words import clean, say
+from pgw.cli.words import clean, readable, say
 
 NOTHING = "-"
 """An empty cell in a table for people; in CSV it stays empty."""
@@ -27,17 +27,20 @@ COLOURS = {
     "PENDING_VERIFICATION": "yellow",
     "REQUIRES_ACTION": "yellow",
     "MANUAL_REVIEW": "bold yellow",
+    "✓": "green",
+    "✕": "red",
+    "◐": "yellow",
 }
-"""Words that carry a colour on a terminal; the word says it all, the colour only repeats it."""
+"""Words and signs that carry a colour on a terminal; the word says it all, the colour only repeats it."""
 
 
-def write(screen: Screen, output: str) -> None:
-    """Write a screen to stdout in one of the formats."""
-    put(_WRITERS[output](screen))
+def write(screen: Screen, output: str) -> bool:
+    """Write a screen to stdout in one of the formats; False when its reader has gone."""
+    return put(_WRITERS[output](screen))
 
 
-def put(text: str) -> None:
-    """Write data. A reader that went away (`| head`) has what it wanted: that is no error."""
+def put(text: str) -> bool:
+    """Write data. A reader that went away (`| head`) has what it wanted: that is no error, and False."""
     try:
         if text:
             sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
@@ -45,6 +48,13 @@ def put(text: str) -> None:
     except BrokenPipeError:
         # What is still buffered has nowhere to go, and the interpreter would complain of it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def redraws() -> bool:
+    """Whether stdout is a terminal on which what stands there can be written over."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _cells(screen: Screen) -> list[list[str]]:
@@ -60,9 +70,9 @@ def _between(screen: Screen, table: str) -> str:
 
 
 def _table(screen: Screen) -> str:
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        return _on_terminal(screen)
-    return _between(screen, _aligned(screen) if screen.rows else "")
+    if redraws():
+        return on_terminal(screen)
+    return readable(_between(screen, _aligned(screen) if screen.rows else ""), sys.stdout)
 
 
 def _widths(screen: Screen) -> list[int]:
@@ -81,19 +91,20 @@ def _aligned(screen: Screen) -> str:
     )
 
 
-def _on_terminal(screen: Screen) -> str:
+def on_terminal(screen: Screen, *, tells: bool = True) -> str:
+    """Lay a screen out for the terminal's width; `tells`: say on stderr what had to be left out."""
     from rich.console import Console  # noqa: PLC0415  # a pipe does without
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False, markup=False, emoji=False)
-    shown = _fitting(screen, console.width)
+    shown = _fitting(screen, console.width, tells=tells)
     table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="bold")
     for title, column in zip(_titles(shown), shown.columns, strict=True):
         justify: Literal["right", "left"] = "right" if column.right else "left"
         table.add_column(title, justify=justify, no_wrap=not column.folds, overflow="fold")
     for cells in _cells(shown):
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
+        table.add_row(*(Text(cell, style=COLOURS.get(cell) or COLOURS.get(cell[:1], "")) for cell in cells))
     with console.capture() as captured:
         for line in screen.above:
             console.print(Text(clean(line)))
@@ -101,10 +112,10 @@ def _on_terminal(screen: Screen) -> str:
             console.print(table)
         for line in screen.below:
             console.print(Text(clean(line)))
-    return captured.get()
+    return readable(captured.get(), sys.stdout)
 
 
-def _fitting(screen: Screen, width: int) -> Screen:
+def _fitting(screen: Screen, width: int, *, tells: bool) -> Screen:
     """Leave out the last columns that a window is too narrow for, and say so; half an id would be worth nothing."""
     needed = [
         min(natural, FOLDED) if column.folds else natural
@@ -114,7 +125,7 @@ def _fitting(screen: Screen, width: int) -> Screen:
     while kept > 1 and sum(needed[:kept]) + len(GAP) * (kept - 1) > width:
         kept -= 1
     left_out = [column.title for column in screen.columns[kept:]]
-    if left_out and screen.rows:
+    if left_out and screen.rows and tells:
         say(f"note: not in this window: {', '.join(left_out)} (widen it, or -o json)")
     return replace(screen, columns=screen.columns[:kept])
 
@@ -128,7 +139,7 @@ def _markdown(screen: Screen) -> str:
     above, below = (
         "\n".join(f"- {' '.join(clean(line).split())}" for line in lines) for lines in (screen.above, screen.below)
     )
-    return "\n\n".join(part for part in (above, table, below) if part)
+    return readable("\n\n".join(part for part in (above, table, below) if part), sys.stdout)
 
 
 def _csv(screen: Screen) -> str:

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgw.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from pgw.cli.client import Client
 
 Row = Mapping[str, Any]
 
@@ -32,6 +35,18 @@ class Screen:
     exit_code: Exit = Exit.DONE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What a command watches: one look at it, and what of a row has to differ for the row to have changed.
+
+    `frames` bounds the looks; None: until Ctrl-C.
+    """
+
+    look: Callable[["Client"], Screen]
+    changed_by: Callable[[Row], object]
+    frames: int | None
+
+
 def plain(title: str, key: str | None = None, *, right: bool = False, folds: bool = False) -> Column:
     """Return the column that shows one member of a row as it is."""
     name = key or title
@@ -51,6 +66,11 @@ def text_of(value: object) -> str:
             return ",".join(f"{key}={text_of(each)}" for key, each in value.items())
         case _:
             return str(value)
+
+
+def percent(rate: float) -> str:
+    """Write a share or a rate."""
+    return f"{100 * rate:.1f} %"
 
 
 FIELD_COLUMNS = (plain("field"), plain("value", folds=True))

@@ -3,24 +3,48 @@
 import os
 import re
 import sys
+from typing import TextIO
+from urllib.parse import unquote, urlsplit
 
 SECRETS = ("INTERNAL_API_KEY", "PGW_API_KEY", "RAZORPAY_KEY_SECRET", "RAZORPAY_WEBHOOK_SECRET")
 """Variables whose value, or each comma-separated member of it, must never be seen."""
+
+ADDRESSES = ("DATABASE_URL", "REDIS_URL")
+"""Variables whose value may hold a password, which a library's message may repeat without the address around it."""
 
 SHORTEST_SECRET = 8
 """A shorter value may be part of any word; masking it would make messages unreadable and hide nothing worth hiding."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*:[^\s/]*(?=@)")
 _MASK = "***"
+_PLAIN = str.maketrans({"✕": "x", "✓": "+", "◐": "~", "→": "->", "│": "|", "·": "-"})
 
 
 def masked(text: str) -> str:
     """Replace the environment's secrets, and the user and password of any address."""
-    for name in SECRETS:
-        for value in os.environ.get(name, "").split(","):
-            if len(value.strip()) >= SHORTEST_SECRET:
-                text = text.replace(value.strip(), _MASK)
-    return _CREDENTIALS.sub(_MASK, text)
+    text = _CREDENTIALS.sub(_MASK, text)
+    members = [value.strip() for name in SECRETS for value in os.environ.get(name, "").split(",")]
+    for secret in (*members, *_passwords()):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, _MASK)
+    return text
+
+
+def _passwords() -> list[str]:
+    """Return the passwords of the addresses, as they are written there and as they are sent."""
+    found = []
+    for name in ADDRESSES:
+        try:
+            password = urlsplit(os.environ.get(name, "")).password or ""
+        except ValueError:
+            continue
+        found += [password, unquote(password)]
+    return found
+
+
+def readable(text: str, stream: TextIO) -> str:
+    """Write signs as letters where the terminal or the file has none for them."""
+    return text if (stream.encoding or "").lower().startswith("utf") else text.translate(_PLAIN)
 
 
 def clean(text: str) -> str:
@@ -30,7 +54,7 @@ def clean(text: str) -> str:
 
 def say(text: str) -> None:
     """Tell a person something that is not data."""
-    lines = masked(text).splitlines()
+    lines = readable(masked(text), sys.stderr).splitlines()
     print(*map(clean, lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201  # the one place words come from
 
 

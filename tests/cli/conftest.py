@@ -9,8 +9,9 @@ import pytest
 
 from pgw.cli.app import run
 from pgw.core.ledger.store import upgrade
+from pgw.core.moves import Action
 from pgw.settings import SETTINGS
-from tests.cli import documents
+from tests.cli import breaker_documents, documents
 from tests.cli.stub import Stub, running_stub
 
 
@@ -63,6 +64,28 @@ def pgw(capsys: pytest.CaptureFixture[str]) -> Pgw:
 
 
 @pytest.fixture
+def at_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be ten o'clock."""
+
+    monkeypatch.setattr("pgw.cli.commands.breaker.now", lambda: documents.NOW)
+
+
+def _give_orders(server: Stub) -> None:
+    """Let the server know of breakers, pauses and a scoring configuration."""
+    server.answer("GET /circuit-breaker/status", breaker_documents.status(*breaker_documents.breakers()[:2]))
+    server.answer("GET /circuit-breaker/history", breaker_documents.history())
+    for action in Action:
+        for breaker in ("razorpay/UPI", "hdfc/CARD", "hdfc/UPI"):
+            path = f"POST /circuit-breaker/{action}/{breaker}"
+            server.answer(path, breaker_documents.ordered(action))
+            server.answer(f"{path}?dry_run=true", breaker_documents.foretold(action))
+    server.answer("POST /ops/pause", breaker_documents.paused())
+    server.answer("POST /ops/resume", breaker_documents.paused(is_paused=False))
+    server.answer("GET /scoring/config", breaker_documents.scoring())
+    server.answer("PUT /scoring/config", breaker_documents.scoring())
+
+
+@pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     """Run a server that knows one payment and four gateways, and point PGW_SERVER at it."""
     with running_stub() as server:
@@ -81,6 +104,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
         server.answer("GET /retry-policy/m_001", documents.policy())
         server.answer("PUT /retry-policy/m_001", {**documents.policy(), "max_attempts": 2})
         server.answer("GET /scoring/debug", documents.scores())
+        _give_orders(server)
         for gateway in documents.gateway_list()["items"]:
             server.answer(f"PATCH /gateways/{gateway['gateway_id']}", {**gateway, "is_enabled": False})
         monkeypatch.setenv("PGW_SERVER", server.address)

@@ -8,9 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from pgw.core.context import Context, SizeBand
+from pgw.core.decision import explain
 from pgw.core.gateway import GatewayConfig
 from pgw.core.payment import Attempt, AttemptStatus, Method, Payment, Status
-from pgw.core.plan import Snapshot, explain, make_plan, seed_of
+from pgw.core.plan import Snapshot, make_plan, seed_of
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=UTC)
 PAYMENT_ID = "01980c5e-7f4a-7cc2-9a5c-6b3f7d2e1a90"
@@ -58,20 +59,20 @@ PLAN = make_plan(
 )
 
 
-def _sent(value: object) -> Any:
+def sent(value: object) -> Any:
     """Return a value as it arrives: written by the server, read by the standard library."""
     return json.loads(msgspec.json.encode(value))
 
 
 def gateway_list() -> dict[str, Any]:
     """Answer of GET /gateways."""
-    items = [{**_sent(each), "disabled_reason": REASONS.get(each.gateway_id), "version": 3} for each in GATEWAYS]
+    items = [{**sent(each), "disabled_reason": REASONS.get(each.gateway_id), "version": 3} for each in GATEWAYS]
     return {"items": items, "next": None}
 
 
 def payment(payment_id: str = PAYMENT_ID, status: Status = Status.SUCCESS) -> dict[str, Any]:
     """Answer of GET /payments/{id}."""
-    document: dict[str, Any] = _sent(
+    document: dict[str, Any] = sent(
         Payment(
             payment_id=payment_id,
             merchant_id="m_001",
@@ -101,7 +102,7 @@ def payment(payment_id: str = PAYMENT_ID, status: Status = Status.SUCCESS) -> di
 
 def decision(**more: object) -> dict[str, Any]:
     """Answer of GET /payments/{id}/routing-decision, with members of the test's own."""
-    return {**_sent(explain(PLAN, PAYMENT_ID, NOW)), **more}
+    return {**sent(explain(PLAN, PAYMENT_ID, NOW)), **more}
 
 
 def attempts() -> dict[str, Any]:
@@ -134,7 +135,7 @@ def attempts() -> dict[str, Any]:
         "total_attempts": 2,
         "final_status": "SUCCESS",
         "total_latency_ms": 27,
-        "attempts": [_sent(first), _sent(second)],
+        "attempts": [sent(first), sent(second)],
     }
 
 

@@ -23,10 +23,14 @@ class Asked:
 
 @dataclass
 class Stub:
-    """`answers` maps `GET /path` to a status and a document; a document of bytes goes out as it is, as text."""
+    """`answers` maps `GET /path` to a status and a document; a document of bytes goes out as it is, as text.
+
+    A request may be named with its query, which then comes before the same without one. `later` holds what follows.
+    """
 
     address: str
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    later: dict[str, list[Any]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     hangs_up: bool = False
@@ -35,9 +39,17 @@ class Stub:
     def __post_init__(self) -> None:
         self.answers_now.set()
 
-    def answer(self, request: str, document: object, status: int = 200) -> None:
-        """Answer a request so from now on."""
+    def answer(self, request: str, document: object, *later: object, status: int = 200) -> None:
+        """Answer a request so from now on; with `later` documents each time with the next, the last for ever."""
         self.answers[request] = (status, document)
+        self.later[request] = list(later)
+
+    def given(self, request: str, missing: tuple[int, Any]) -> tuple[int, Any]:
+        """Return the answer to a request, and turn to the one after it."""
+        found = self.answers.get(request, missing)
+        if self.later.get(request):
+            self.answers[request] = (found[0], self.later[request].pop(0))
+        return found
 
     @property
     def lines(self) -> list[str]:
@@ -61,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.stub.asked.append(Asked(self.command, parts.path, query, dict(self.headers), body))
         missing = (404, {"status": 404, "code": "NOT_FOUND", "detail": f"there is no {parts.path}"})
-        status, document = self.stub.answers.get(f"{self.command} {parts.path}", missing)
+        exact = f"{self.command} {self.path}"
+        request = exact if exact in self.stub.answers else f"{self.command} {parts.path}"
+        status, document = self.stub.given(request, missing)
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/html" if isinstance(document, bytes) else "application/json")

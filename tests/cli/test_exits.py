@@ -92,10 +92,12 @@ class TestTheUnexpected:
     def _fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("INTERNAL_API_KEY", f"{self.KEY},another-planted-key")
         monkeypatch.setenv("DATABASE_URL", "postgres://someone:hunter2@db.example/pgw")
+        monkeypatch.setenv("REDIS_URL", "redis://:planted%2Dpassword@127.0.0.1/0")
 
         def fail(settings: object, **_: object) -> None:
             key = self.KEY
-            raise RuntimeError(f"{key} another-planted-key postgres://someone:hunter2@db.example/pgw {settings}")
+            told = "another-planted-key postgres://someone:hunter2@db.example/pgw AUTH planted-password"
+            raise RuntimeError(f"{key} {told} {settings}")
 
         _serve_by(monkeypatch, fail)
 
@@ -114,7 +116,7 @@ class TestTheUnexpected:
         self._has_no_secret(ended.err)
 
     def _has_no_secret(self, text: str) -> None:
-        for secret in (self.KEY, "another-planted-key", "hunter2"):
+        for secret in (self.KEY, "another-planted-key", "hunter2", "planted-password", "planted%2Dpassword"):
             assert secret not in text
 
 

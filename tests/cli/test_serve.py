@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -56,6 +57,34 @@ def test_other_commands_find_the_running_server_and_then_the_store(pgw: Pgw, ser
     in_process = json.loads(pgw("gateway", "list", "-o", "json").out)
     assert {each["gateway_id"]: each["is_enabled"] for each in in_process["items"]}["hdfc"] is False
     assert len(json.loads(by_server.out)["items"]) == len(in_process["items"])
+
+
+def test_production_is_the_running_server_s_word(
+    pgw: Pgw, serve: Serve, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that a production server refuses, and tells, passes as it was told; its reason is in the history."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("INTERNAL_API_KEY", "k" * 32)
+    assert pgw("db", "upgrade").code == 0
+    monkeypatch.setenv("PGW_ENV", "production")
+    server = serve()
+    _ready(server)
+    monkeypatch.setenv("PGW_ENV", "development")
+    refused = pgw("breaker", "force-open", "razorpay", "UPI", "--ttl", "30m")
+    assert (refused.code, refused.out) == (Exit.REFUSED, "")
+    told = refused.err.splitlines()[-1].partition("run pgw ")[2].replace("<why>", "INC-4412")
+    assert (
+        pgw("breaker", "status", "razorpay", "UPI", "-o", "csv")
+        .out.splitlines()[1]
+        .startswith("razorpay,UPI,✓ closed,")
+    )
+
+    done = pgw(*shlex.split(told))
+    assert (done.code, "seen by 1/1 processes" in done.out) == (0, True)
+    (entry,) = json.loads(pgw("breaker", "history", "razorpay", "UPI", "-o", "json").out)["items"]
+    assert (entry["state"], entry["cause"]) == ("FORCED_OPEN", "INC-4412")
+    assert pgw("pause").code == pgw("resume").code == pgw("breaker", "clear", "razorpay", "UPI").code == Exit.REFUSED
+    assert pgw("breaker", "clear", "razorpay", "UPI", "--yes").code == 0
 
 
 def test_a_killed_server_leaves_the_commands_to_the_store(pgw: Pgw, serve: Serve, home: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgw.cli.client import connect
-from pgw.cli.exits import CommandError, Exit
+from pgw.cli.exits import CommandError, Exit, RefusedError
 from pgw.core.ledger.store import HEAD
 from tests.cli.conftest import Pgw
 
@@ -36,6 +36,16 @@ PAYMENT: dict[str, Any] = {
         "payment show ord-17",
         "payment why ord-17",
         "score --amount 1 --method UPI",
+        "breaker status",
+        "breaker status --watch",
+        "breaker history",
+        "breaker force-open razorpay UPI",
+        "breaker close razorpay UPI --yes",
+        "breaker clear razorpay UPI",
+        "pause",
+        "resume",
+        "config get",
+        "config set panic=least_bad",
     ],
 )
 def test_an_absent_store_is_named_and_not_made(pgw: Pgw, home: Path, command: str) -> None:
@@ -98,6 +108,33 @@ def test_without_a_server_the_whole_of_it_works_in_process(pgw: Pgw) -> None:
     assert pgw("score", "--amount", "1000", "--method", "UPI", "-q").out.split() == ["icici", "hdfc"]
     ended = pgw("gateway", "set", "hdfc", "--priority", "-1")
     assert (ended.code, ended.err.count("\n")) == (Exit.USAGE, 1)
+
+
+@pytest.mark.usefixtures("ledger")
+def test_without_a_server_breakers_and_configuration_are_kept_for_the_next_one(pgw: Pgw) -> None:
+    """Each command opens the ledger anew, so what the next one sees was written there."""
+    forced = pgw("breaker", "force-open", "hdfc", "upi", "--reason", "INC-4412", "--ttl", "30m", "-o", "json")
+    assert (forced.code, json.loads(forced.out)["state"]) == (0, "FORCED_OPEN")
+    (shown,) = json.loads(pgw("breaker", "status", "hdfc", "UPI", "-o", "json").out)["items"]
+    assert (shown["state"], shown["override"]["reason"]) == ("FORCED_OPEN", "INC-4412")
+
+    assert pgw("breaker", "clear", "hdfc", "UPI").code == 0
+    assert pgw("breaker", "status", "hdfc", "UPI", "-o", "csv").out.splitlines()[1].startswith("hdfc,UPI,◐ half-open ")
+    past = json.loads(pgw("breaker", "history", "hdfc", "UPI", "-o", "json").out)["items"]
+    assert [each["cause"] for each in past if each["kind"] == "override"] == ["unspecified", "INC-4412"]
+
+    assert pgw("pause", "--reason", "INC-4412").code == 0
+    with connect() as api, pytest.raises(RefusedError) as refusal:
+        api.call("POST", "/payments", body=PAYMENT, headers={"Idempotency-Key": "k-1"})
+    assert refusal.value.code == "PAUSED"
+    assert pgw("resume", "-q").out == "taken\n"
+
+    assert pgw("config", "set", "weights.success=0.4", "panic=least_bad").code == 0
+    assert json.loads(pgw("config", "get", "weights.success", "-o", "json").out) == {"weights.success": 0.4}
+    assert pgw("config", "set", "weights.success=0.4").out.endswith("already so, nothing was changed\n")
+    assert pgw("config", "set", "breaker.min_calls=0").code == Exit.USAGE
+    assert pgw("breaker", "open", "hdcf", "UPI").code == Exit.NOT_FOUND
+    assert pgw("breaker", "open", "hdfc", "WALLET").code == Exit.USAGE
 
 
 def test_a_disappearing_store_is_one_line(pgw: Pgw, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 
 from pgw.cli.client import connect
 from pgw.cli.exits import CommandError, Exit, RefusedError
+from pgw.cli.findings import FINE, NOTE, PROBLEM, found, of_orders, of_outbox, of_redis
 from pgw.cli.lazy import examples, group
+from pgw.cli.local import running_server
 from pgw.cli.screen import Row, Screen, plain
 from pgw.cli.stores import behind, existing_store
 from pgw.core.errors import PgwError
@@ -14,8 +16,6 @@ from pgw.settings import Settings, load, refusals
 app = group("Find what is wrong with this installation, and how to mend it.")
 
 COLUMNS = (plain("check"), plain("status"), plain("detail", folds=True))
-
-PROBLEM, NOTE, FINE = "problem", "note", "ok"
 
 WAY_TO_RAZORPAY = (
     "set RAZORPAY_KEY_ID and RAZORPAY_KEY_SECRET to enable it; without keys, run 'pgw sandbox' and paste the line it "
@@ -27,7 +27,8 @@ WAY_TO_RAZORPAY = (
 def doctor() -> Screen:
     """Find what is wrong with this installation, and how to mend it.
 
-    Looks at the settings, the ledger, a running server and the gateways; changes nothing.
+    Looks at the settings, the ledger and its outbox, Redis, a running server, the gateways and what operators ordered;
+    changes nothing.
     Exit 10: there is a problem. A note is no problem.
     """
     rows = list(_findings())
@@ -47,16 +48,18 @@ def _findings() -> Iterator[Row]:
     try:
         settings = load()
     except PgwError as fault:
-        yield from (_found("settings", PROBLEM, each) for each in fault.detail.split("; "))
+        yield from (found("settings", PROBLEM, each) for each in fault.detail.split("; "))
         return
     wrong = refusals(settings)
-    yield from (_found("settings", PROBLEM, each) for each in wrong)
+    yield from (found("settings", PROBLEM, each) for each in wrong)
     if not wrong:
         kind = "production" if settings.production else "development"
-        yield _found("settings", FINE, f"{kind}, listens on {settings.bind_host}:{settings.bind_port}")
+        yield found("settings", FINE, f"{kind}, listens on {settings.bind_host}:{settings.bind_port}")
     ledger = _ledger(settings)
     yield ledger
+    yield from of_redis(settings)
     if ledger["status"] == FINE:
+        yield from of_outbox(settings, is_served=running_server(settings) is not None)
         yield from _behind_the_api(settings)
 
 
@@ -65,12 +68,12 @@ def _ledger(settings: Settings) -> Row:
         status = existing_store(settings)
     except CommandError as absent:
         # What an embedded ledger lacks, the first start makes; a database that is named has to be there.
-        return _found("ledger", NOTE if settings.on_sqlite else PROBLEM, str(absent))
+        return found("ledger", NOTE if settings.on_sqlite else PROBLEM, str(absent))
     except PgwError as fault:
-        return _found("ledger", PROBLEM, fault.detail)
+        return found("ledger", PROBLEM, fault.detail)
     if not status.is_current:
-        return _found("ledger", PROBLEM, behind(status))
-    return _found("ledger", FINE, f"{status.database}, schema {status.current}")
+        return found("ledger", PROBLEM, behind(status))
+    return found("ledger", FINE, f"{status.database}, schema {status.current}")
 
 
 def _behind_the_api(settings: Settings) -> Iterator[Row]:
@@ -78,28 +81,32 @@ def _behind_the_api(settings: Settings) -> Iterator[Row]:
         with connect() as api:
             gateways = api.get("/gateways")["items"]
             checks = api.get("/ops/readiness")["checks"]
+            breakers = api.get("/circuit-breaker/status")["items"]
     except (CommandError, RefusedError, PgwError) as fault:
-        yield _found("server", PROBLEM, str(fault))
+        yield found("server", PROBLEM, str(fault))
         return
     for check in checks:
-        yield _found(check["name"], FINE if check["status"] == "ok" else PROBLEM, check["detail"])
+        yield _check(check)
+    yield from of_orders(breakers)
     for gateway in gateways:
         yield _gateway(gateway, settings)
     if not any(each["is_enabled"] and not each["disabled_reason"] for each in gateways):
-        yield _found("gateways", PROBLEM, "none takes payments: 'pgw gateway enable NAME', or give razorpay its keys")
+        yield found("gateways", PROBLEM, "none takes payments: 'pgw gateway enable NAME', or give razorpay its keys")
+
+
+def _check(check: Row) -> Row:
+    if check["name"] == "pause":
+        return found("pause", NOTE, f"{check['detail']}: 'pgw resume' ends it")
+    return found(check["name"], FINE if check["status"] == "ok" else PROBLEM, check["detail"])
 
 
 def _gateway(gateway: dict[str, Any], settings: Settings) -> Row:
     name = f"gateway:{gateway['gateway_id']}"
     if gateway["is_sandbox"] and gateway["is_enabled"] and settings.production:
-        return _found(name, PROBLEM, f"a sandbox in production: run 'pgw gateway disable {gateway['gateway_id']}'")
+        return found(name, PROBLEM, f"a sandbox in production: run 'pgw gateway disable {gateway['gateway_id']}'")
     if not gateway["disabled_reason"]:
-        return _found(name, FINE, "takes payments")
+        return found(name, FINE, "takes payments")
     way = (
         WAY_TO_RAZORPAY if "RAZORPAY" in gateway["disabled_reason"] else f"'pgw gateway enable {gateway['gateway_id']}'"
     )
-    return _found(name, NOTE, f"disabled ({gateway['disabled_reason']}): {way}")
-
-
-def _found(check: str, status: str, detail: str) -> Row:
-    return {"check": check, "status": status, "detail": detail}
+    return found(name, NOTE, f"disabled ({gateway['disabled_reason']}): {way}")
