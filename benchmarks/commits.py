@@ -44,7 +44,7 @@ def items() -> tuple[Item, Item]:
     ids = (uuid7(now, ENTROPY), uuid7(now, ENTROPY))
     return (
         opening(payment_id, payment_id, "-", REQUEST, plan, first, now),
-        closing(subject_of(payment_id, plan), ended, Finish(Status.SUCCESS), 1, None, ids),
+        closing(subject_of(payment_id, plan), ended, Finish(Status.SUCCESS), 1, 1, None, ids),
     )
 
 

@@ -1,19 +1,30 @@
 """Settings -> House: the only place that builds the world the flow runs in."""
 
+import os
+import secrets
+import socket
+from collections.abc import Container
 from dataclasses import dataclass
 
+from pgw.core.flow.breakers import Breakers
 from pgw.core.flow.clock import SystemClock
 from pgw.core.flow.entropy import Entropy
+from pgw.core.flow.mirror import Mirror
 from pgw.core.flow.owned import OwnedTasks
+from pgw.core.flow.pulse import Pulse
 from pgw.core.flow.snapshot import Snapshots
-from pgw.core.gateway import GatewayConfig, SandboxBehaviour
+from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.book import Book
-from pgw.core.gateways.sandbox import Sandbox
+from pgw.core.gateways.sandbox import Sandbox, Told
+from pgw.core.hot.in_process import InProcess
+from pgw.core.hot.on_redis import OnRedis, connect
+from pgw.core.hot.stream import Stream
+from pgw.core.ledger.breaker_history import last_shared
 from pgw.core.ledger.configuration import RAZORPAY, SANDBOX_GATEWAYS
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.store import identity
 from pgw.core.payment import Method
-from pgw.core.ports import Gateway, World
+from pgw.core.ports import Clock, Gateway, Heartbeat, World
 from pgw.settings import Settings
 
 SANDBOX_BOOK = "sandbox.book"
@@ -23,74 +34,138 @@ RAZORPAY_CONNECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Hot:
+    """The hot state of a process. `stream` is there where several processes share it; else the ledger is the stream."""
+
+    state: OnRedis | InProcess
+    stream: Stream | None
+
+
+@dataclass(frozen=True, slots=True)
 class House:
     """An opened world, with what the doors need beside it."""
 
     settings: Settings
+    process: str
     world: World
     snapshots: Snapshots
     ledger: OpenLedger
+    hot: Hot
+    circuit: Breakers
+    mirror: Mirror
+    pulse: Pulse
     book: Book
     tasks: OwnedTasks
+
+    def fleet(self) -> tuple[Heartbeat, ...]:
+        """Every live process that takes payments, this one included."""
+        return self.pulse.fleet
 
     async def close(self, within_s: float) -> None:
         """Let owned tasks end, then give everything up."""
         await self.tasks.drain(within_s)
         for gateway in self.world.gateways.values():
             await gateway.close()
+        await self.hot.state.close()
         await self.ledger.close()
         self.book.close()
 
 
-async def open_house(settings: Settings, only: frozenset[str] | None = None) -> House:
-    """Open the stores and build the world. `only`: the gateways that may take new payments in this process."""
-    clock = SystemClock()
-    book = Book(settings.home / SANDBOX_BOOK)
-    tasks = OwnedTasks()
+def open_hot(settings: Settings, clock: Clock) -> Hot:
+    """Open the hot state: on Redis where there is one, else in this process."""
+    if settings.redis_url is None:
+        return Hot(InProcess(clock), None)
+    server = connect(settings.redis_url)
+    return Hot(OnRedis(server), Stream(server, settings.stream_key, settings.stream_group))
 
-    def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
-        gateway = snapshots.current.gateway(gateway_id)
-        return None if gateway is None else gateway.sandbox.get(method)
 
+def process_name() -> str:
+    """Name this process among all that share a ledger, for ever."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def open_gateways(settings: Settings, book: Book, clock: Clock, told: Told) -> dict[str, Gateway]:
+    """Open every gateway there is an adapter and a key for; `told`: how a sandbox is configured to behave."""
     gateways: dict[str, Gateway] = {
         each.gateway_id: Sandbox(each.gateway_id, book, clock, told, settings.sandbox_seed) for each in SANDBOX_GATEWAYS
     }
-
     if settings.razorpay_key_id and settings.razorpay_key_secret:
         # Imported here: whoever has no keys starts a fifth of a second sooner.
         from pgw.core.gateways.razorpay import Razorpay  # noqa: PLC0415
         from pgw.core.gateways.wire import Wire  # noqa: PLC0415
 
         auth = (settings.razorpay_key_id, settings.razorpay_key_secret)
-        gateways[RAZORPAY.gateway_id] = Razorpay(
-            Wire(settings.razorpay_base_url, auth, connections=RAZORPAY_CONNECTIONS)
-        )
+        wire = Wire(settings.razorpay_base_url, auth, connections=RAZORPAY_CONNECTIONS)
+        gateways[RAZORPAY.gateway_id] = Razorpay(wire)
+    return gateways
 
-    def unavailable(gateway: GatewayConfig) -> str | None:
-        if gateway.gateway_id == RAZORPAY.gateway_id and gateway.gateway_id not in gateways:
-            return "RAZORPAY_KEY_ID and RAZORPAY_KEY_SECRET are not both set"
-        if gateway.gateway_id not in gateways:
-            return "this version of pgw has no adapter for it"
-        if only is not None and gateway.gateway_id not in only:
-            return "this server was started with --gateways that leave it out"
-        return None
 
-    ledger = OpenLedger(settings.database)
+def _why_unavailable(gateway_id: str, gateways: Container[str], only: frozenset[str] | None) -> str | None:
+    if gateway_id == RAZORPAY.gateway_id and gateway_id not in gateways:
+        return "RAZORPAY_KEY_ID and RAZORPAY_KEY_SECRET are not both set"
+    if gateway_id not in gateways:
+        return "this version of pgw has no adapter for it"
+    if only is not None and gateway_id not in only:
+        return "this server was started with --gateways that leave it out"
+    return None
+
+
+async def open_house(settings: Settings, role: str, only: frozenset[str] | None = None) -> House:
+    """Open the stores and build the world.
+
+    `role`: what this process is to others, see `pulse`. `only`: the gateways that may take new payments in it.
+    """
+    clock, rng, process, tasks = SystemClock(), Entropy(), process_name(), OwnedTasks()
+    book = Book(settings.home / SANDBOX_BOOK)
+
+    def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
+        gateway = snapshots.current.gateway(gateway_id)
+        return None if gateway is None else gateway.sandbox.get(method)
+
+    gateways = open_gateways(settings, book, clock, told)
+    ledger, hot = OpenLedger(settings.database), open_hot(settings, clock)
+    snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
+    circuit = Breakers(
+        process,
+        clock,
+        rng,
+        hot.state,
+        lambda: snapshots.current.scoring.breaker,
+        lambda: snapshots.see_breakers(circuit.views()),
+        shared=hot.stream is not None,
+    )
+    mirror = Mirror(hot.state, clock)
+    pulse = Pulse(process, role, hot.state, mirror, circuit, snapshots, clock)
     try:
         ledger_id = await ledger.read(identity)
-        snapshots = Snapshots(ledger, clock, unavailable)
         await snapshots.refresh()
+        circuit.remember(await ledger.read(last_shared))
+        await pulse.catch_up()
     except BaseException:
+        await hot.state.close()
         await ledger.close()
         raise
     world = World(
         ledger=ledger,
         gateways=gateways,
         clock=clock,
-        rng=Entropy(),
+        rng=rng,
         snapshot=lambda: snapshots.current,
         timeout_ms=settings.gateway_timeout_ms,
         ledger_id=ledger_id,
         spawn=tasks.spawn,
+        circuit=circuit,
     )
-    return House(settings=settings, world=world, snapshots=snapshots, ledger=ledger, book=book, tasks=tasks)
+    return House(
+        settings=settings,
+        process=process,
+        world=world,
+        snapshots=snapshots,
+        ledger=ledger,
+        hot=hot,
+        circuit=circuit,
+        mirror=mirror,
+        pulse=pulse,
+        book=book,
+        tasks=tasks,
+    )

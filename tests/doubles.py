@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from pgw.core.breaker import Admission, Key, Sign
 from pgw.core.enquiry import Finding, Pending, Undecided
 from pgw.core.flow.owned import OwnedTasks
 from pgw.core.gateway import GatewayConfig
@@ -23,7 +24,8 @@ from pgw.core.outcome import (
 from pgw.core.payment import Instrument, Method, NextAction, PaymentRequest, Upi
 from pgw.core.plan import Snapshot
 from pgw.core.policy import RetryPolicy
-from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Gateway, Ledger, Reference, World
+from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Circuit, Clock, Gateway, Ledger, Reference, World
+from pgw.core.standing import Standing
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LEDGER_ID = "5f0c2a52-8d4e-4a31-9f1e-0f2d7b6c1a00"
@@ -68,6 +70,25 @@ class VirtualClock:
             if until <= self._elapsed and not wakes.done():
                 wakes.set_result(None)
         self._sleepers = [each for each in self._sleepers if not each[1].done()]
+
+
+class OpenDoors:
+    """Breakers that never trip, for tests of everything else; it remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[Admission, Sign]] = []
+
+    async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
+        return Admission(key, standing.state, 0)
+
+    def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
+        self.recorded.append((admission, sign))
+
+    def deposit(self, key: Key) -> None:
+        """Count nothing."""
+
+    def withdraw(self, key: Key) -> bool:
+        return True
 
 
 Money = tuple[int, str]
@@ -228,6 +249,7 @@ def scene_of(
     policy: RetryPolicy | None = None,
     seed: int = 0,
     clock: VirtualClock | None = None,
+    circuit: Circuit | None = None,
 ) -> Scene:
     """Build a world whose gateways stand in the order of `scripts`, each playing its own."""
     time = clock or VirtualClock()
@@ -245,6 +267,7 @@ def scene_of(
         timeout_ms=2500,
         ledger_id=LEDGER_ID,
         spawn=tasks.spawn,
+        circuit=circuit or OpenDoors(),
     )
     scene = Scene(world, time, played, tasks, lambda: snapshot)
     return scene

@@ -15,9 +15,21 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import Table, select
 
+from pgw.core.breaker import State
 from pgw.core.context import make_context
 from pgw.core.enquiry import CHECK_LEASE, Settled, settle
-from pgw.core.facts import Announced, Ended, Item, closing, opening, settling, subject_of, turning
+from pgw.core.facts import (
+    Announced,
+    Ended,
+    Item,
+    Skipped,
+    closing,
+    opening,
+    settling,
+    skipping,
+    subject_of,
+    turning,
+)
 from pgw.core.ids import uuid7
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.payments import OPEN
@@ -139,11 +151,24 @@ def ended(verdict: Verdict, number: int = 1, at: datetime = NOON, check_at: date
     )
 
 
-def turns(payment: int, verdict: Verdict, number: int = 1, at: datetime = NOON) -> Item:
-    """End attempt `number` and announce the next."""
+def turns(
+    payment: int,
+    verdict: Verdict,
+    number: int = 1,
+    at: datetime = NOON,
+    following: int | None = None,
+    replanned: Plan | None = None,
+) -> Item:
+    """End attempt `number` and announce the next, `following` where some between were skipped."""
     payment_id = id_of(payment)
     subject = subject_of(payment_id, plan_of(payment_id))
-    return turning(subject, ended(verdict, number, at), announced(number + 1, at), id_of(payment, at))
+    next_one = announced(following or number + 1, at)
+    return turning(subject, ended(verdict, number, at), next_one, replanned, id_of(payment, at))
+
+
+def skips(payment: int, number: int, at: datetime = NOON) -> Item:
+    """Pass over the gateway of place `number`, whose breaker opened after the plan."""
+    return skipping(id_of(payment), Skipped(number, f"g{number}", "SKIPPED_BREAKER_OPEN", State.OPEN), at)
 
 
 def closes(payment: int, verdict: Verdict = CAPTURED, number: int = 1, at: datetime = NOON) -> Item:
@@ -152,7 +177,9 @@ def closes(payment: int, verdict: Verdict = CAPTURED, number: int = 1, at: datet
     finish = next_step(verdict, may_continue=False, only_not_sent=False)
     assert isinstance(finish, Finish)
     subject = subject_of(payment_id, plan_of(payment_id))
-    return closing(subject, ended(verdict, number, at), finish, 34, None, (id_of(payment, at), id_of(payment, at)))
+    return closing(
+        subject, ended(verdict, number, at), finish, number, 34, None, (id_of(payment, at), id_of(payment, at))
+    )
 
 
 def claims(payment: int, due_at: datetime, number: int = 1, at: datetime | None = None) -> Item:
@@ -162,6 +189,7 @@ def claims(payment: int, due_at: datetime, number: int = 1, at: datetime | None 
         "payment_id": id_of(payment),
         "attempt_number": number,
         "gateway_id": f"g{number}",
+        "attempts_made": number,
         "due_at": due_at,
         "claimed_at": claimed_at,
         "claimed_until": claimed_at + CHECK_LEASE,
@@ -182,7 +210,7 @@ def settles(claim: Item, found: Settled, payment: int, check_number: int = 1) ->
     check = {"check_number": check_number, "checked_at": at, "result": "SUCCESS", "error_code": None}
     payment_id = id_of(payment)
     subject = subject_of(payment_id, plan_of(payment_id))
-    return settling(subject, end, settlement, 56, check, (id_of(payment, at), id_of(payment, at)))
+    return settling(subject, end, settlement, number, 56, check, None, (id_of(payment, at), id_of(payment, at)))
 
 
 Groups = Sequence[tuple[Phase, Sequence[Mapping[str, Any]]]]

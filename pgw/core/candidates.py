@@ -1,13 +1,15 @@
 """Context, gateways -> candidates and exclusions: which gateways may take this payment, and why the others may not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
 
+from pgw.core.breaker import State
 from pgw.core.context import Context
 from pgw.core.errors import Code, PgwError
 from pgw.core.gateway import GatewayConfig
+from pgw.core.standing import WELL, Standing
 
 
 class Reason(StrEnum):
@@ -18,6 +20,8 @@ class Reason(StrEnum):
     CURRENCY = "CURRENCY"
     AMOUNT = "AMOUNT"
     MISSING_CUSTOMER_FIELDS = "MISSING_CUSTOMER_FIELDS"
+    BREAKER_OPEN = "BREAKER_OPEN"
+    FORCED_OPEN = "FORCED_OPEN"
 
 
 class Excluded(Struct, frozen=True):
@@ -28,21 +32,27 @@ class Excluded(Struct, frozen=True):
 
 
 def choose(
-    context: Context, gateways: Iterable[GatewayConfig], unavailable: Mapping[str, str]
+    context: Context,
+    gateways: Iterable[GatewayConfig],
+    unavailable: Container[str],
+    standings: Mapping[str, Standing],
 ) -> tuple[tuple[GatewayConfig, ...], tuple[Excluded, ...]]:
-    """Part the gateways into candidates and exclusions; `unavailable` are ids this process cannot use."""
+    """Part the gateways into candidates and exclusions, these by gateway id.
+
+    `unavailable` are ids this process cannot use, `standings` the breakers that are not simply closed.
+    """
     candidates: list[GatewayConfig] = []
     excluded: list[Excluded] = []
     for gateway in gateways:
-        reason = _reason(context, gateway, unavailable)
+        reason = _reason(context, gateway, unavailable) or _breaker(standings.get(gateway.gateway_id, WELL))
         if reason is None:
             candidates.append(gateway)
         else:
             excluded.append(Excluded(gateway.gateway_id, reason))
-    return tuple(candidates), tuple(excluded)
+    return tuple(candidates), tuple(sorted(excluded, key=lambda each: each.gateway_id))
 
 
-def _reason(context: Context, gateway: GatewayConfig, unavailable: Mapping[str, str]) -> Reason | None:
+def _reason(context: Context, gateway: GatewayConfig, unavailable: Container[str]) -> Reason | None:
     if not gateway.is_enabled or gateway.gateway_id in unavailable:
         return Reason.DISABLED
     if context.payment_method not in gateway.supported_methods:
@@ -54,6 +64,12 @@ def _reason(context: Context, gateway: GatewayConfig, unavailable: Mapping[str, 
     if any(field not in context.fields for field in gateway.required_fields):
         return Reason.MISSING_CUSTOMER_FIELDS
     return None
+
+
+def _breaker(known: Standing) -> Reason | None:
+    if known.state is State.FORCED_OPEN:
+        return Reason.FORCED_OPEN
+    return Reason.BREAKER_OPEN if known.state is State.OPEN else None
 
 
 _REQUEST_FAULTS: dict[Reason, tuple[Code, str]] = {

@@ -86,6 +86,15 @@ class Announced(Struct, frozen=True):
         return self.started_at + self.timeout + SENDING_MARGIN
 
 
+class Skipped(Struct, frozen=True):
+    """A gateway of the plan that was passed over: it has a row, but was never called."""
+
+    number: int
+    gateway_id: str
+    error_code: str
+    breaker_state: State
+
+
 class Ended(Struct, frozen=True):
     """One attempt's end: when, after how many milliseconds, and when to enquire if it is not definitive."""
 
@@ -204,16 +213,29 @@ def _ended(payment_id: str, ended: Ended, event: Event) -> Item:
     }
 
 
-def turning(subject: Subject, ended: Ended, following: Announced, event_id: str) -> Item:
-    """End attempt k and announce attempt k + 1."""
+def turning(subject: Subject, ended: Ended, following: Announced, replanned: Plan | None, event_id: str) -> Item:
+    """End attempt k and announce the next; `replanned` replaces the plan where a gateway turned out to be denied."""
     event = event_of("payment.attempted", event_id, subject, ended, ended.end.status, ended.latency_ms)
-    return {**_ended(subject.payment_id, ended, event), **_announced(following)}
+    return {**_ended(subject.payment_id, ended, event), **_announced(following), "plan": replanned}
+
+
+def skipping(payment_id: str, skipped: Skipped, at: datetime) -> Item:
+    """Write down a gateway of the plan that was not called."""
+    return {
+        "payment_id": payment_id,
+        "attempt_number": skipped.number,
+        "gateway_id": skipped.gateway_id,
+        "error_code": skipped.error_code,
+        "circuit_breaker_state": skipped.breaker_state,
+        "started_at": at,
+    }
 
 
 def closing(
     subject: Subject,
     ended: Ended,
     finish: Finish,
+    attempts_made: int,
     latency_ms: int,
     next_action: NextAction | None,
     event_ids: tuple[str, str],
@@ -222,7 +244,7 @@ def closing(
     event = event_of("payment.attempted", event_ids[0], subject, ended, ended.end.status, ended.latency_ms)
     return {
         **_ended(subject.payment_id, ended, event),
-        **_settled(subject, ended, finish, latency_ms, event_ids[1]),
+        **_settled(subject, ended, finish, attempts_made, latency_ms, event_ids[1]),
         "next_action": next_action,
     }
 
@@ -231,6 +253,7 @@ def settling(
     subject: Subject,
     ended: Ended,
     settlement: Settlement,
+    attempts_made: int,
     latency_ms: int,
     check: Item,
     corrects: Corrects | None,
@@ -241,13 +264,15 @@ def settling(
     event = event_of("payment.verified", event_ids[0], subject, ended, finish.status, latency_ms, corrects)
     return {
         **_ended(subject.payment_id, ended, event),
-        **_settled(subject, ended, finish, latency_ms, event_ids[1]),
+        **_settled(subject, ended, finish, attempts_made, latency_ms, event_ids[1]),
         **check,
         "next_action": None,
     }
 
 
-def _settled(subject: Subject, ended: Ended, finish: Finish, latency_ms: int, event_id: str) -> Item:
+def _settled(
+    subject: Subject, ended: Ended, finish: Finish, attempts_made: int, latency_ms: int, event_id: str
+) -> Item:
     completed = None
     if finish.status.is_final:
         completed = event_of("payment.completed", event_id, subject, ended, finish.status, latency_ms)
@@ -255,7 +280,7 @@ def _settled(subject: Subject, ended: Ended, finish: Finish, latency_ms: int, ev
         "payment_status": finish.status,
         "failure_code": finish.failure_code,
         "gateway_used": gateway_used(ended, finish),
-        "attempts_made": ended.number,
+        "attempts_made": attempts_made,
         "payment_latency_ms": latency_ms,
         "completed": completed,
     }

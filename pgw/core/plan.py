@@ -2,20 +2,25 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from random import Random
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from pgw.core.breaker import Key, View
-from pgw.core.candidates import Excluded, choose
+from pgw.core.breaker import Key, State, View
+from pgw.core.candidates import Excluded, Reason, choose
 from pgw.core.context import SEED_BANKS, Banks, Context
 from pgw.core.gateway import GatewayConfig
 from pgw.core.override import Override, Pause
 from pgw.core.payment import ExperimentArm
 from pgw.core.policy import RetryPolicy
 from pgw.core.score import SEED_SCORING, Breakdown, Health, Ranked, Scoring, rank
+from pgw.core.standing import WELL, Panic, Standing, standing
 
 SNAPSHOT_LIMIT = timedelta(seconds=5)
 """Age from which a decision is tagged degraded: twenty missed refreshes, so something is wrong, not merely slow."""
+
+HOT_LIMIT = timedelta(seconds=2)
+"""Age of health and breakers from which a decision is tagged degraded: eight missed refreshes."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -49,13 +54,19 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """One decision with every input it used; this value is what the ledger stores and what is recomputed."""
+    """One decision with every input it used; this value is what the ledger stores and what is recomputed.
+
+    `standings` are the breakers, by gateway, that were not simply closed. `passed_over` stands only where a gateway was
+    chosen in spite of its open breaker: the others it was chosen among.
+    """
 
     context: Context
     policy: RetryPolicy
     ranked: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     unavailable: tuple[str, ...]
+    standings: dict[str, Standing] = {}
+    passed_over: tuple[Ranked, ...] = ()
     strategy: str
     reason_summary: str
     experiment: ExperimentArm | None
@@ -65,24 +76,119 @@ class Plan(Struct, frozen=True, kw_only=True):
     degraded: bool
 
 
-def make_plan(context: Context, snapshot: Snapshot, seed: int, now: datetime) -> Plan:
-    """Decide. Every random draw a station makes comes from a generator seeded by `seed`, which is the payment's own."""
-    candidates, excluded = choose(context, snapshot.gateways, snapshot.unavailable)
+NONE_DENIED: frozenset[str] = frozenset()
+
+
+def make_plan(
+    context: Context, snapshot: Snapshot, seed: int, now: datetime, denied: frozenset[str] = NONE_DENIED
+) -> Plan:
+    """Decide. Every random draw a station makes comes from a generator seeded by `seed`, which is the payment's own.
+
+    `denied` are gateways whose half-open breaker had no probe left for this payment: to it they are open.
+    """
+    standings = _standings(context.payment_method, snapshot, now)
+    if denied:
+        standings |= dict.fromkeys(denied, Standing(State.OPEN))
+    return _decide(context, snapshot, standings, seed, degraded=is_degraded(snapshot, now))
+
+
+def is_degraded(snapshot: Snapshot, now: datetime) -> bool:
+    """Whether what is known is too old to be called current."""
+    hot_age = timedelta(0) if snapshot.hot_as_of is None else now - snapshot.hot_as_of
+    return now - snapshot.as_of > SNAPSHOT_LIMIT or hot_age > HOT_LIMIT
+
+
+def _standings(method: str, snapshot: Snapshot, now: datetime) -> dict[str, Standing]:
+    if not snapshot.views and not snapshot.overrides:
+        return {}
+    rules = snapshot.scoring.breaker
+    keys = [(gateway.gateway_id, method) for gateway in snapshot.gateways]
+    found = ((key[0], standing(snapshot.views.get(key), snapshot.overrides.get(key), now, rules)) for key in keys)
+    return {gateway_id: known for gateway_id, known in found if known != WELL}
+
+
+def _decide(context: Context, snapshot: Snapshot, standings: dict[str, Standing], seed: int, *, degraded: bool) -> Plan:
+    candidates, excluded = choose(context, snapshot.gateways, snapshot.unavailable, standings)
     ranked = rank(context, candidates, snapshot.health, snapshot.scoring)
+    passed_over: tuple[Ranked, ...] = ()
+    panicked = False
+    if not ranked and snapshot.scoring.panic is Panic.LEAST_BAD:
+        ranked, passed_over = _least_bad(context, snapshot, excluded)
+        panicked = bool(ranked)
+        excluded = tuple(each for each in excluded if not panicked or each.gateway_id != ranked[0].gateway_id)
+    ranked = _slow_start(ranked, standings, seed)
     return Plan(
         context=context,
         policy=snapshot.policy_of(context.merchant_id),
         ranked=ranked,
         excluded=excluded,
         unavailable=tuple(sorted(snapshot.unavailable)),
+        standings=standings,
+        passed_over=passed_over,
         strategy="scoring",
-        reason_summary=_reason(ranked),
+        reason_summary=_panic_reason(ranked) if panicked else _reason(ranked, standings),
         experiment=None,
         bandit=None,
         seed=seed,
         config_version=snapshot.config_version,
-        degraded=now - snapshot.as_of > SNAPSHOT_LIMIT,
+        degraded=degraded,
     )
+
+
+def _least_bad(
+    context: Context, snapshot: Snapshot, excluded: tuple[Excluded, ...]
+) -> tuple[tuple[Ranked, ...], tuple[Ranked, ...]]:
+    """Part the best gateway that only its own breaker holds back from the rest; one forced open stays out."""
+    open_ids = {each.gateway_id for each in excluded if each.reason is Reason.BREAKER_OPEN}
+    candidates = tuple(each for each in snapshot.gateways if each.gateway_id in open_ids)
+    ranked = rank(context, candidates, snapshot.health, snapshot.scoring)
+    return ranked[:1], ranked[1:]
+
+
+def _slow_start(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing], seed: int) -> tuple[Ranked, ...]:
+    """Put a gateway that is coming back behind the others for the share of payments it is not yet admitted to.
+
+    Each such gateway is drawn for by itself, so that leaving one out of the plan changes no other's draw. The
+    propensity of standing first: of the i-th by score, its admitted share times the chance that none before it was
+    admitted; if none is at all, the order by score stands.
+    """
+    shares = [standings.get(each.gateway_id, WELL).admission for each in ranked]
+    if all(share >= 1.0 for share in shares):
+        return ranked
+    drawn = (Random(f"{seed} {each.gateway_id}").random() for each in ranked)  # noqa: S311  # repeatable on purpose
+    admitted = [draw < share for draw, share in zip(drawn, shares, strict=True)]
+    none_before, chances = 1.0, []
+    for share in shares:
+        chances.append(none_before * share)
+        none_before *= 1.0 - share
+    chances[0] += none_before
+    rows = [structs.replace(each, propensity=chance) for each, chance in zip(ranked, chances, strict=True)]
+    places = sorted(range(len(rows)), key=lambda place: not admitted[place])
+    return tuple(rows[place] for place in places)
+
+
+def deny(plan: Plan, gateway_id: str) -> Plan:
+    """Take a gateway out of a plan under way: its half-open breaker has no probe left for this payment.
+
+    What is left is the plan that would have been made without it: the same draws, the chances among fewer.
+    """
+    left = sorted((each for each in plan.ranked if each.gateway_id != gateway_id), key=_place)
+    by_score = tuple(structs.replace(each, propensity=0.0 if place else 1.0) for place, each in enumerate(left))
+    standings = {**plan.standings, gateway_id: Standing(State.OPEN)}
+    ranked = _slow_start(by_score, standings, plan.seed)
+    excluded = sorted((*plan.excluded, Excluded(gateway_id, Reason.BREAKER_OPEN)), key=lambda each: each.gateway_id)
+    return structs.replace(
+        plan,
+        ranked=ranked,
+        excluded=tuple(excluded),
+        standings=standings,
+        reason_summary=_reason(ranked, standings),
+    )
+
+
+def _place(each: Ranked) -> tuple[float, int, str]:
+    """Order as `rank` does: what a slow start has moved goes back to where its score puts it."""
+    return -each.score, each.inputs.priority, each.gateway_id
 
 
 def recompute(plan: Plan, configuration: Snapshot) -> Plan:
@@ -92,20 +198,15 @@ def recompute(plan: Plan, configuration: Snapshot) -> Plan:
         (each.gateway_id, str(context.payment_method), context.issuing_bank): Health(
             each.inputs.success_rate, each.inputs.latency_p95_ms, each.inputs.observations
         )
-        for each in plan.ranked
+        for each in (*plan.ranked, *plan.passed_over)
     }
-    as_of = configuration.as_of
-    snapshot = Snapshot(
+    snapshot = structs.replace(
+        configuration,
         config_version=plan.config_version,
-        as_of=as_of,
-        gateways=configuration.gateways,
         unavailable=dict.fromkeys(plan.unavailable, ""),
-        scoring=configuration.scoring,
-        banks=configuration.banks,
-        policies=configuration.policies,
         health=health,
     )
-    return make_plan(context, snapshot, plan.seed, as_of + SNAPSHOT_LIMIT * 2 if plan.degraded else as_of)
+    return _decide(context, snapshot, plan.standings, plan.seed, degraded=plan.degraded)
 
 
 def seed_of(payment_id: str) -> int:
@@ -123,7 +224,7 @@ _TERM_WORDS = {
 }
 
 
-def _reason(ranked: tuple[Ranked, ...]) -> str:
+def _reason(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing]) -> str:
     """Say in one line why the first stands first: the terms in which it beats the second, largest lead first."""
     if not ranked:
         return "no gateway can take this payment"
@@ -131,6 +232,13 @@ def _reason(ranked: tuple[Ranked, ...]) -> str:
     if len(ranked) == 1:
         return f"{first.gateway_id} is the only candidate (score {first.score:.4f})"
     second = ranked[1]
+    held_back = min(ranked, key=_place)
+    if held_back is not first:
+        share = standings[held_back.gateway_id].admission
+        return (
+            f"{first.gateway_id} {first.score:.4f}; {held_back.gateway_id} {held_back.score:.4f} is coming back and "
+            f"takes {share:.0%} of its payments"
+        )
     leads = _leads(first.breakdown, second.breakdown)
     if not leads:
         return (
@@ -139,55 +247,10 @@ def _reason(ranked: tuple[Ranked, ...]) -> str:
     return f"{first.gateway_id} {first.score:.4f} ahead of {second.gateway_id} {second.score:.4f} by {', '.join(leads)}"
 
 
+def _panic_reason(ranked: tuple[Ranked, ...]) -> str:
+    return f"every breaker is open; {ranked[0].gateway_id} is the least bad (score {ranked[0].score:.4f})"
+
+
 def _leads(first: Breakdown, second: Breakdown) -> list[str]:
     gaps = [(getattr(first, term) - getattr(second, term), words) for term, words in _TERM_WORDS.items()]
     return [f"{words} +{gap:.4f}" for gap, words in sorted(gaps, key=lambda each: -each[0]) if gap > 0.0]
-
-
-class RoutingDecision(Struct, frozen=True, kw_only=True):
-    """A plan as it is shown: enough to explain the choice, and to make it again."""
-
-    payment_id: str
-    selected_gateway: str
-    selected_score: float
-    runner_up_gateway: str | None
-    runner_up_score: float | None
-    strategy: str
-    reason_summary: str
-    score_breakdown: Breakdown
-    ranked: tuple[Ranked, ...]
-    excluded: tuple[Excluded, ...]
-    experiment: ExperimentArm | None
-    bandit: None
-    seed: int
-    config_version: int
-    degraded: bool
-    decided_at: datetime
-    context: Context
-    policy: RetryPolicy
-
-
-def explain(plan: Plan, payment_id: str, decided_at: datetime) -> RoutingDecision:
-    """Turn a stored plan into the decision document; a stored plan always has a first gateway."""
-    first = plan.ranked[0]
-    second = plan.ranked[1] if len(plan.ranked) > 1 else None
-    return RoutingDecision(
-        payment_id=payment_id,
-        selected_gateway=first.gateway_id,
-        selected_score=first.score,
-        runner_up_gateway=second.gateway_id if second else None,
-        runner_up_score=second.score if second else None,
-        strategy=plan.strategy,
-        reason_summary=plan.reason_summary,
-        score_breakdown=first.breakdown,
-        ranked=plan.ranked,
-        excluded=plan.excluded,
-        experiment=plan.experiment,
-        bandit=plan.bandit,
-        seed=plan.seed,
-        config_version=plan.config_version,
-        degraded=plan.degraded,
-        decided_at=decided_at,
-        context=plan.context,
-        policy=plan.policy,
-    )

@@ -93,7 +93,7 @@ class Circuit(Protocol):
     """The breakers of this process: leave to call, and what came of each call. No method but `admit` ever waits."""
 
     async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
-        """Give leave to call. Only a half-open breaker asks its store, for a probe's lease of `lease_s`; None: denied."""
+        """Give leave to call; None: denied. A half-open breaker asks its store, for a probe's lease of `lease_s`."""
 
     def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
         """Take one call's outcome; a local trip holds from the next decision on. Every admission is recorded once."""

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from pgw.core.context import UNKNOWN_BANK, Context
 from pgw.core.breaker import Rules
+from pgw.core.context import UNKNOWN_BANK, Context
 from pgw.core.gateway import GatewayConfig
 from pgw.core.standing import Panic
 
@@ -23,6 +23,20 @@ class Health(Struct, frozen=True):
 
 PRIOR_HEALTH = Health(success_rate=0.5, latency_p95_ms=1500.0, observations=0.0)
 """What is assumed of a gateway nobody has called: undecided and slow, never perfect."""
+
+
+ALL = "*"
+"""Stands for every bank, or every method, where health is known only of the whole."""
+
+
+def health_of(health: Mapping[tuple[str, str, str], Health], gateway_id: str, method: str, bank: str) -> Health:
+    """Find the health of one cell: its own, else the method's at this gateway, else the gateway's, else the prior."""
+    return (
+        health.get((gateway_id, method, bank))
+        or health.get((gateway_id, method, ALL))
+        or health.get((gateway_id, ALL, ALL))
+        or PRIOR_HEALTH
+    )
 
 
 class Weights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,8 +175,8 @@ def rank(
     """Order the candidates by score; ties go to the lower priority, then to the gateway id."""
     scored: list[tuple[float, int, str, Breakdown, Inputs]] = []
     for gateway in candidates:
-        cell = (gateway.gateway_id, context.payment_method, context.issuing_bank)
-        terms = inputs_for(context, gateway, health.get(cell, PRIOR_HEALTH), scoring)
+        known = health_of(health, gateway.gateway_id, context.payment_method, context.issuing_bank)
+        terms = inputs_for(context, gateway, known, scoring)
         parts = weigh(terms, scoring.weights)
         scored.append((-min(total(parts), 1.0), gateway.priority, gateway.gateway_id, parts, terms))
     scored.sort(key=lambda row: row[:3])

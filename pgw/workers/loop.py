@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from pgw.core.errors import PgwError
-from pgw.core.ports import Clock
+from pgw.core.ports import Clock, HotUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,7 @@ class Loop:
         self._step = step
         self._clock = clock
         self._last_good = clock.elapsed()
+        self._complained: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -35,13 +36,19 @@ class Loop:
         """Return the seconds since a step last ended well."""
         return self._clock.elapsed() - self._last_good
 
+    def _complain(self, fault: str) -> None:
+        """Say once what is out of reach: a loop of ten steps a second would say little else."""
+        if fault != self._complained:
+            log.warning("%s: %s", self.name, fault)
+        self._complained = fault
+
     async def _run(self) -> None:
         while True:
             try:
                 await self._step()
-                self._last_good = self._clock.elapsed()
-            except PgwError as fault:
-                log.warning("%s: %s", self.name, fault)
+                self._last_good, self._complained = self._clock.elapsed(), None
+            except (PgwError, HotUnavailable) as fault:
+                self._complain(str(fault))
             except Exception:
                 log.exception("%s: a step failed", self.name)
             await self._clock.sleep(self.every_s)

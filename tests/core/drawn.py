@@ -1,10 +1,11 @@
-"""Hypothesis -> arbitrary values of the core: contexts, gateways, health, whole configurations, verdicts."""
+"""Hypothesis -> arbitrary values of the core: contexts, gateways, health, breakers, configurations, verdicts."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from pgw.core.breaker import Key, Rules, State, View
 from pgw.core.context import UNKNOWN_BANK, Context, SizeBand, size_band
 from pgw.core.gateway import GatewayConfig
 from pgw.core.money import MAX_AMOUNT_MINOR
@@ -18,10 +19,12 @@ from pgw.core.outcome import (
     Unknown,
     Verdict,
 )
+from pgw.core.override import Override
 from pgw.core.payment import Method, NextAction, UpiFlow
 from pgw.core.plan import Snapshot
 from pgw.core.policy import RetryPolicy
-from pgw.core.score import SEED_SCORING, Health, Scoring, TimeRule, Weights
+from pgw.core.score import ALL, SEED_SCORING, Health, Scoring, TimeRule, Weights
+from pgw.core.standing import Panic
 
 T = TypeVar("T")
 
@@ -143,7 +146,57 @@ def scorings(names: list[str]) -> st.SearchStrategy[Scoring]:
         method_affinity=st.dictionaries(gateway, st.dictionaries(methods, shares)),
         amount_fit=st.dictionaries(gateway, st.dictionaries(st.sampled_from(["lt_500", "500_2000"]), shares)),
         time=st.dictionaries(gateway, st.lists(time_rules, max_size=2).map(tuple)),
+        breaker=rules,
+        panic=st.sampled_from(Panic),
     )
+
+
+rules = st.just(Rules()) | st.builds(
+    Rules, slow_start_s=st.integers(1, 60), slow_start_from=st.floats(0.0, 1.0, exclude_min=True)
+)
+versions = st.integers(0, 3)
+"""Of an override, and of the newest one whose end a breaker has noticed."""
+
+
+def _seconds(least: float, most: float) -> st.SearchStrategy[timedelta]:
+    return st.floats(least, most).map(lambda seconds: timedelta(seconds=seconds))
+
+
+@st.composite
+def views(draw: st.DrawFn, at: datetime) -> View:
+    """Draw a breaker as a decision about `at` sees it; an open time may end before it or after it."""
+    state = draw(st.sampled_from([State.OPEN, State.CLOSED, State.HALF_OPEN]))
+    since = at - draw(_seconds(0, 120))
+    return View(
+        state=state,
+        epoch=draw(versions),
+        since=since,
+        until=at + draw(_seconds(-30, 60)) if state is State.OPEN else None,
+        closed_at=at - draw(_seconds(-1, 30)) if state is State.CLOSED and draw(st.booleans()) else None,
+        released=draw(versions),
+    )
+
+
+@st.composite
+def overrides(draw: st.DrawFn, key: Key, at: datetime) -> Override:
+    """Draw an operator's order about one breaker, in force at `at` or ended before."""
+    return Override(
+        gateway_id=key[0],
+        payment_method=key[1],
+        state=draw(st.sampled_from([State.FORCED_OPEN, State.FORCED_CLOSED])),
+        reason="drawn",
+        actor="ann",
+        forced_at=at - timedelta(hours=1),
+        expires_at=at + draw(_seconds(-60, 60)),
+        version=draw(versions),
+    )
+
+
+@st.composite
+def forced(draw: st.DrawFn, keys: list[Key], at: datetime) -> dict[Key, Override]:
+    """Draw orders about some of these breakers."""
+    chosen = draw(st.sets(st.sampled_from(keys)))
+    return {key: draw(overrides(key, at)) for key in sorted(chosen)}
 
 
 policies = st.builds(
@@ -162,15 +215,22 @@ def situations(draw: st.DrawFn) -> tuple[Context, Snapshot]:
     context = draw(contexts())
     gateways = draw(gateway_lists)
     names = [each.gateway_id for each in gateways]
+    method, bank = str(context.payment_method), context.issuing_bank
     known = draw(st.dictionaries(st.sampled_from([*names, "gone"]), healths))
+    cells = st.sampled_from([(method, bank), (method, ALL), (ALL, ALL)])
+    keys = [(name, method) for name in [*names, "gone"]]
+    as_of = draw(moments)
     snapshot = Snapshot(
         config_version=draw(st.integers(1, 10_000)),
-        as_of=draw(moments),
+        as_of=as_of,
+        hot_as_of=draw(st.none() | _seconds(-5, 0).map(lambda age: as_of + age)),
         gateways=gateways,
         unavailable=draw(mostly({}, st.sampled_from([*names, "gone"]).map(lambda name: {name: "no key"}))),
         scoring=draw(scorings(names)),
         policies={each.merchant_id: each for each in draw(st.lists(policies, max_size=3))},
-        health={(name, str(context.payment_method), context.issuing_bank): each for name, each in known.items()},
+        health={(name, *draw(cells)): each for name, each in known.items()},
+        views=draw(st.dictionaries(st.sampled_from(keys), views(as_of))),
+        overrides=draw(forced(keys, as_of)),
     )
     return context, snapshot
 

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgw.core.enquiry import Finding, Pending, Undecided
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.take import Taken, take
+from pgw.core.flow.take import take
 from pgw.core.flow.verify import verify_due
 from pgw.core.ledger.phase import Phase
 from pgw.core.ledger.tables import attempts, outbox, payments
@@ -38,6 +38,9 @@ from tests.doubles import (
 )
 from tests.ledgers import Stage, new_file, rows, staged
 from tests.troubled import Trouble, Troubled
+
+if TYPE_CHECKING:
+    from pgw.core.flow.replay import Taken
 
 SEEDS_VARIABLE = "PGW_TEST_SEEDS"
 SEEDS = int(os.environ.get(SEEDS_VARIABLE, "15"))

@@ -6,23 +6,27 @@ from typing import Any
 
 import msgspec
 
+from pgw.core.breaker import Key, View
 from pgw.core.context import Banks
 from pgw.core.errors import Code, PgwError
 from pgw.core.gateway import GatewayConfig
 from pgw.core.ledger.configuration import (
     BANKS,
+    BREAKER,
     CONFIGURE,
     GATEWAY,
+    PAUSE,
     RETRY_POLICY,
     SCORING,
     Change,
     changes_since,
     head,
 )
+from pgw.core.override import Override, Pause
 from pgw.core.plan import Snapshot
 from pgw.core.policy import RetryPolicy
 from pgw.core.ports import Clock, Ledger
-from pgw.core.score import Scoring
+from pgw.core.score import Health, Scoring
 
 REFRESH_EVERY_S = 0.25
 
@@ -34,6 +38,8 @@ def fold(snapshot: Snapshot, changes: Sequence[Change], now: datetime) -> Snapsh
     """Apply changes, oldest first; every subject is known, or this is an older program than the ledger's."""
     gateways = {each.gateway_id: each for each in snapshot.gateways}
     policies = dict(snapshot.policies)
+    overrides = dict(snapshot.overrides)
+    paused = snapshot.paused
     versions = dict(snapshot.versions)
     scoring, banks = snapshot.scoring, snapshot.banks
     for change in changes:
@@ -44,6 +50,11 @@ def fold(snapshot: Snapshot, changes: Sequence[Change], now: datetime) -> Snapsh
         elif change.subject.startswith(RETRY_POLICY):
             policy = msgspec.convert(change.document, RetryPolicy)
             policies[policy.merchant_id] = policy
+        elif change.subject.startswith(BREAKER):
+            override = msgspec.convert({**change.document, "version": change.version}, Override)
+            overrides[override.gateway_id, override.payment_method] = override
+        elif change.subject == PAUSE:
+            paused = msgspec.convert(change.document, Pause)
         elif change.subject == SCORING:
             scoring = msgspec.convert(change.document, Scoring)
         elif change.subject == BANKS:
@@ -58,6 +69,8 @@ def fold(snapshot: Snapshot, changes: Sequence[Change], now: datetime) -> Snapsh
         scoring=scoring,
         banks=banks,
         policies=policies,
+        overrides=overrides,
+        paused=paused,
         versions=versions,
     )
 
@@ -83,10 +96,20 @@ class Snapshots:
             reasons = {each.gateway_id: self._unavailable(each) for each in fresh.gateways}
             missing = {name: reason for name, reason in reasons.items() if reason is not None}
             fresh = msgspec.structs.replace(fresh, unavailable=missing)
-        # Two refreshes may overlap; the older answer must not undo the newer.
+        # Two refreshes may overlap; the older answer must not undo the newer, nor what was seen of the hot state since.
         if fresh.config_version >= self.current.config_version:
-            self.current = fresh
+            self.current = _with_hot(fresh, self.current)
         return self.current
+
+    def see(
+        self, views: Mapping[Key, View], health: Mapping[tuple[str, str, str], Health], hot_as_of: datetime | None
+    ) -> None:
+        """Take what is now known of breakers and health."""
+        self.current = msgspec.structs.replace(self.current, views=views, health=health, hot_as_of=hot_as_of)
+
+    def see_breakers(self, views: Mapping[Key, View]) -> None:
+        """Take a breaker's change at once: the next decision must know it."""
+        self.current = msgspec.structs.replace(self.current, views=views)
 
     async def configure(
         self,
@@ -118,6 +141,10 @@ class Snapshots:
             if await self._ledger.commit(CONFIGURE, item) or await self._ledger.read(_is_there, item):
                 return await self.refresh()
         raise PgwError(Code.CONFLICT, "others keep changing the configuration: try again", retry_after_s=1)
+
+
+def _with_hot(fresh: Snapshot, seen: Snapshot) -> Snapshot:
+    return msgspec.structs.replace(fresh, views=seen.views, health=seen.health, hot_as_of=seen.hot_as_of)
 
 
 def _is_there(connection: Any, item: Mapping[str, Any]) -> bool:

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from pgw.core.breaker import Sign, sign_of
 from pgw.core.candidates import refusal
 from pgw.core.context import make_context
 from pgw.core.enquiry import next_check_at
-from pgw.core.errors import Code, PgwError
+from pgw.core.errors import PgwError
 from pgw.core.facts import (
     SENDING_MARGIN,
     Announced,
@@ -19,13 +20,16 @@ from pgw.core.facts import (
     digest,
     gateway_used,
     opening,
+    skipping,
     subject_of,
     turning,
 )
 from pgw.core.flow.attempt import attempt
+from pgw.core.flow.hop import SHORTEST_ATTEMPT_MS, Hop, first_hop, next_hop, timeout_ms
+from pgw.core.flow.replay import Taken, paused, replay, replay_or_refuse
 from pgw.core.ids import uuid7
-from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.payments_seen import Stored, attempts_of, by_id, by_key
+from pgw.core.ledger.payments import CLOSE, OPEN, SKIP, TURN
+from pgw.core.ledger.payments_seen import attempts_of, by_id, by_key
 from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
 from pgw.core.outcome import (
     ActionRequired,
@@ -39,26 +43,16 @@ from pgw.core.outcome import (
     next_step,
 )
 from pgw.core.payment import AttemptStatus, Payment, PaymentRequest, Status
-from pgw.core.plan import Plan, make_plan, seed_of
+from pgw.core.plan import Plan, seed_of
 from pgw.core.ports import World
 
 log = logging.getLogger(__name__)
-
-SHORTEST_ATTEMPT_MS = 50
-"""An attempt that cannot have this long is not begun: it could only end unknown."""
 
 UNCONFIRMED = Finish(Status.PENDING_VERIFICATION)
 """What is answered when the ledger did not confirm a turn or a close: the truth is being found out."""
 
 NOT_SENT_LEDGER = NotSent("NOT_SENT_LEDGER", Blame.NONE)
 """The ledger confirmed the announcement too late: the attempt was never called."""
-
-
-class Taken(Struct, frozen=True):
-    """The answer to a request: the payment, and whether it was there before."""
-
-    payment: Payment
-    replayed: bool
 
 
 async def take(world: World, request: PaymentRequest, key: str) -> Taken:
@@ -70,51 +64,36 @@ async def take(world: World, request: PaymentRequest, key: str) -> Taken:
     snapshot = world.snapshot()
     now = world.clock.now()
     payment_id = uuid7(now, world.rng)
-    plan = make_plan(make_context(request, now, snapshot.banks), snapshot, seed_of(payment_id), now)
     fingerprint = digest(request, world.ledger_id)
-    if not plan.ranked:
-        existing = await world.ledger.read(by_key, request.merchant_id, key)
-        if existing is None:
-            raise refusal(plan.excluded)
-        return _replay(world, existing, fingerprint)
+    if snapshot.paused is not None and now < snapshot.paused.expires_at:
+        return await replay_or_refuse(world, request, key, fingerprint, paused(snapshot.paused, now))
+    context = make_context(request, now, snapshot.banks)
+    plan, admission = await first_hop(world, context, seed_of(payment_id), now)
+    if admission is None:
+        return await replay_or_refuse(world, request, key, fingerprint, refusal(plan.excluded))
+    hop = Hop(1, 0, plan, admission)
     walk = _Walk(world, payment_id, key, request, plan, now)
-    first = walk.announce(1)
+    first = walk.announce(hop)
     item = opening(payment_id, key, fingerprint, request, plan, first.attempt, now)
     try:
         won = await world.ledger.commit(OPEN, item)
-    except LedgerUnavailable as fault:
+        existing = None if won else await world.ledger.read(by_key, request.merchant_id, key)
+    except PgwError as fault:
+        world.circuit.record(admission, Sign.NOTHING, 0)
         walk.abandon_if_written(fault, first)
         raise
-    if not won:
-        existing = await world.ledger.read(by_key, request.merchant_id, key)
-        if existing is None or existing.payment.payment_id != payment_id:
-            return _replay(world, existing, fingerprint)
+    if not won and (existing is None or existing.payment.payment_id != payment_id):
+        world.circuit.record(admission, Sign.NOTHING, 0)
+        return replay(world, existing, fingerprint)
+    world.circuit.deposit(admission.key)
     return Taken(await walk.run(first), replayed=False)
 
 
-def _replay(world: World, existing: Stored | None, fingerprint: str) -> Taken:
-    """Answer a key that has a payment with that payment as it is now; no gateway is called."""
-    if existing is None:
-        raise LedgerUnavailable("the ledger lost the row that refused this one: nothing was charged", written=False)
-    if existing.request_digest != fingerprint:
-        raise PgwError(
-            Code.IDEMPOTENCY_KEY_REUSED,
-            "this Idempotency-Key belongs to a payment with another body: use a new key for a new payment",
-        )
-    now = world.clock.now()
-    if existing.in_flight(now):
-        raise PgwError(
-            Code.IDEMPOTENCY_KEY_IN_USE,
-            "the first request with this Idempotency-Key is still at work: ask again, or GET the payment",
-            retry_after_s=1,
-        )
-    return Taken(existing.seen_at(now), replayed=True)
-
-
 class _Owned(Struct, frozen=True):
-    """An announced attempt and, on the clock's `elapsed`, the end of its lease."""
+    """An announced attempt, its hop, and on the clock's `elapsed` the end of its lease."""
 
     attempt: Announced
+    hop: Hop
     until: float
 
 
@@ -129,50 +108,71 @@ class _Walk:
         self._key = key
         self._request = request
         self._plan = plan
+        self._reason = plan.reason_summary
         self._subject: Subject = subject_of(payment_id, plan)
         self._began = world.clock.elapsed()
         self._began_at = began_at
         self._only_not_sent = True
+        self._made = 0
 
     async def run(self, owned: _Owned) -> Payment:
-        """Call, read the verdict, turn or close; the chain is as long as policy, plan and budget allow."""
+        """Call, read the verdict, turn or close; the chain is as long as policy, plan and budgets allow."""
         while True:
             called = self._world.clock.elapsed()
             verdict = await attempt(self._world, owned.attempt, owned.until, self._payment_id, self._key, self._request)
+            self._made += 1
             ended = self._ended(owned.attempt, verdict, called)
+            self._world.circuit.record(owned.hop.admission, sign_of(ended.end), ended.latency_ms or 0)
             self._only_not_sent = self._only_not_sent and isinstance(verdict, NotSent)
-            step = next_step(
-                verdict,
-                may_continue=self._may_continue(owned.attempt.number),
-                only_not_sent=self._only_not_sent,
-            )
-            if isinstance(step, Finish):
+            may_try = isinstance(verdict, NotSent | GatewayDecline) and self._made < self._plan.policy.attempts_allowed
+            hop = await self._hop_after(owned.hop) if may_try else None
+            step = next_step(verdict, may_continue=isinstance(hop, Hop), only_not_sent=self._only_not_sent)
+            if hop is UNCONFIRMED:
+                return self._shown(UNCONFIRMED, ended, None, self._spent_ms())
+            if isinstance(step, Finish) or not isinstance(hop, Hop):
+                assert isinstance(step, Finish), "a chain that has no next hop is at its end"
                 return await self._close(ended, step, verdict)
-            following = await self._turn(ended, step)
+            following = await self._turn(ended, step, hop)
             if following is None:
                 return await self._close_untried(ended, step.cause)
             if isinstance(following, Payment):
                 return following
             owned = following
 
-    def announce(self, number: int, fallback_reason: str | None = None) -> _Owned:
-        """Lay out the next attempt: its time is the gateway's, or what the budget leaves of it."""
-        gateway_id = self._plan.ranked[number - 1].gateway_id
-        gateway = self._world.snapshot().gateway(gateway_id)
-        timeout_ms = (gateway.timeout_ms if gateway else None) or self._world.timeout_ms
+    async def _hop_after(self, hop: Hop) -> Hop | Finish | None:
+        """Find the next gateway that may be called; those passed over are written down. A finish: not confirmed."""
+        if hop.rank + 1 == len(hop.plan.ranked) or not self._world.circuit.withdraw(hop.admission.key):
+            return None
+        found = await next_hop(self._world, hop, self._budget_left_ms())
+        outcome: Hop | Finish | None = found.hop
+        try:
+            for skipped in found.skipped:
+                await self._world.ledger.commit(SKIP, skipping(self._payment_id, skipped, self._world.clock.now()))
+        except (LedgerUnavailable, ItemRefused):
+            outcome = UNCONFIRMED
+        # Leave and ledger may have taken their time: what is left must still do for an attempt.
+        if outcome is found.hop and self._budget_left_ms() < SHORTEST_ATTEMPT_MS:
+            outcome = None
+        if found.hop is not None and outcome is not found.hop:
+            self._world.circuit.record(found.hop.admission, Sign.NOTHING, 0)
+        return outcome
+
+    def announce(self, hop: Hop, fallback_reason: str | None = None) -> _Owned:
+        """Lay out an attempt: its time is the gateway's, or what the budget leaves of it."""
         announced = Announced(
-            number=number,
-            gateway_id=gateway_id,
+            number=hop.number,
+            gateway_id=hop.gateway_id,
             started_at=self._world.clock.now(),
-            timeout=timedelta(milliseconds=min(timeout_ms, self._budget_left_ms())),
+            timeout=timedelta(milliseconds=min(timeout_ms(self._world, hop.gateway_id), self._budget_left_ms())),
             fallback_reason=fallback_reason,
+            breaker_state=hop.admission.state,
         )
         held = announced.timeout + SENDING_MARGIN
-        return _Owned(announced, self._world.clock.elapsed() + held.total_seconds())
+        return _Owned(announced, hop, self._world.clock.elapsed() + held.total_seconds())
 
-    def abandon_if_written(self, fault: LedgerUnavailable, owned: _Owned) -> None:
+    def abandon_if_written(self, fault: PgwError, owned: _Owned) -> None:
         """An announcement that is confirmed too late is ended as not sent, which is the truth: nobody called."""
-        if fault.late is not None:
+        if isinstance(fault, LedgerUnavailable) and fault.late is not None:
             self._world.spawn(self._abandon(fault.late, owned))
 
     def _budget_left_ms(self) -> int:
@@ -180,10 +180,6 @@ class _Walk:
 
     def _spent_ms(self) -> int:
         return round((self._world.clock.elapsed() - self._began) * 1000)
-
-    def _may_continue(self, number: int) -> bool:
-        allowed = min(self._plan.policy.attempts_allowed, len(self._plan.ranked))
-        return number < allowed and self._budget_left_ms() >= SHORTEST_ATTEMPT_MS
 
     def _ended(self, announced: Announced, verdict: Verdict, called: float) -> Ended:
         end = attempt_end(verdict)
@@ -199,21 +195,24 @@ class _Walk:
             next_check_at=next_check_at(0, now, self._world.rng, at_customer=at_customer) if open_end else None,
         )
 
-    async def _turn(self, ended: Ended, step: TryNext) -> _Owned | Payment | None:
+    async def _turn(self, ended: Ended, step: TryNext, hop: Hop) -> _Owned | Payment | None:
         """Announce the next attempt. None: a verifier has the payment, nothing may follow. A payment: unconfirmed."""
-        following = self.announce(ended.number + 1, step.cause.error_code)
-        item = turning(self._subject, ended, following.attempt, self._new_id())
+        following = self.announce(hop, step.cause.error_code)
+        replanned = hop.plan if hop.plan is not self._plan else None
+        item = turning(self._subject, ended, following.attempt, replanned, self._new_id())
         try:
-            if await self._world.ledger.commit(TURN, item):
+            # A commit whose answer was lost is run again and loses to itself: the row it wrote is there.
+            if await self._world.ledger.commit(TURN, item) or await self._announced_by_us(hop.number):
+                self._plan = hop.plan
                 return following
-            rows = await self._world.ledger.read(attempts_of, self._payment_id)
+            unconfirmed = None
         except LedgerUnavailable as fault:
             self.abandon_if_written(fault, following)
-            return self._shown(following.attempt.number, UNCONFIRMED, ended, None, self._spent_ms())
+            unconfirmed = self._shown(UNCONFIRMED, ended, None, self._spent_ms())
         except ItemRefused:
-            return self._shown(ended.number, UNCONFIRMED, ended, None, self._spent_ms())
-        # A commit whose answer was lost is run again and loses to itself: the row it wrote is there.
-        return following if rows[-1].attempt_number == following.attempt.number else None
+            unconfirmed = self._shown(UNCONFIRMED, ended, None, self._spent_ms())
+        self._world.circuit.record(hop.admission, Sign.NOTHING, 0)
+        return unconfirmed
 
     async def _close_untried(self, ended: Ended, cause: NotSent | GatewayDecline) -> Payment:
         """End the payment with an attempt that another might have followed."""
@@ -225,19 +224,21 @@ class _Walk:
         """Write the end. What is answered is what the ledger confirmed; an unconfirmed end is not an end."""
         next_action = verdict.next_action if isinstance(verdict, ActionRequired) else None
         latency_ms = self._spent_ms()
-        item = closing(self._subject, ended, finish, latency_ms, next_action, (self._new_id(), self._new_id()))
+        ids = (self._new_id(), self._new_id())
+        item = closing(self._subject, ended, finish, self._made, latency_ms, next_action, ids)
         try:
             if await self._world.ledger.commit(CLOSE, item):
-                return self._shown(ended.number, finish, ended, verdict, latency_ms)
+                return self._shown(finish, ended, verdict, latency_ms)
             existing = await self._world.ledger.read(by_id, self._payment_id)
         except (LedgerUnavailable, ItemRefused):
-            return self._shown(ended.number, UNCONFIRMED, ended, None, self._spent_ms())
+            return self._shown(UNCONFIRMED, ended, None, self._spent_ms())
         assert existing is not None, "a payment that was opened is in the ledger"
         return existing.seen_at(self._world.clock.now())
 
     async def _abandon(self, late: asyncio.Future[bool], owned: _Owned) -> None:
         try:
             if await late or await self._announced_by_us(owned.attempt.number):
+                self._made += 1
                 ended = self._ended(owned.attempt, NOT_SENT_LEDGER, self._world.clock.elapsed())
                 await self._close_untried(ended, NOT_SENT_LEDGER)
         except PgwError as fault:
@@ -251,9 +252,7 @@ class _Walk:
     def _new_id(self) -> str:
         return uuid7(self._world.clock.now(), self._world.rng)
 
-    def _shown(
-        self, attempts_made: int, finish: Finish, ended: Ended, verdict: Verdict | None, latency_ms: int
-    ) -> Payment:
+    def _shown(self, finish: Finish, ended: Ended, verdict: Verdict | None, latency_ms: int) -> Payment:
         """Build the answer from what was just written, without reading it back."""
         request, plan = self._request, self._plan
         settled = verdict is not None
@@ -269,9 +268,9 @@ class _Walk:
             gateway_used=gateway_used(ended, finish),
             transaction_ref=ended.end.transaction_ref if settled else None,
             routing_strategy=plan.strategy,
-            routing_reason=plan.reason_summary,
+            routing_reason=self._reason,
             failure_code=finish.failure_code,
-            attempts_made=attempts_made,
+            attempts_made=self._made,
             latency_ms=latency_ms,
             experiment=plan.experiment,
             next_action=verdict.next_action if isinstance(verdict, ActionRequired) else None,

@@ -54,6 +54,7 @@ async def _check(world: World, each: Due) -> bool:
             "payment_id": each.payment_id,
             "attempt_number": each.attempt_number,
             "gateway_id": each.gateway_id,
+            "attempts_made": each.attempts_made,
             "due_at": each.due_at,
             "claimed_at": claimed_at,
             "claimed_until": claimed_until,
@@ -127,6 +128,7 @@ async def _write(world: World, each: Due, finding: Settled | Undecided, claim: I
         subject_of(each.payment_id, stored[0]),
         ended,
         settlement,
+        each.attempts_made,
         round((now - each.created_at).total_seconds() * 1000),
         {**check, "error_code": attempt_end(finding).error_code},
         _told(each),
@@ -137,6 +139,6 @@ async def _write(world: World, each: Due, finding: Settled | Undecided, claim: I
 
 def _told(each: Due) -> Corrects | None:
     """Return the attempt's end as its event told it; an attempt that nobody ended, but its lease, was never told."""
-    if each.status is AttemptStatus.SENDING or each.error_code == LEASE_EXPIRED or each.ended_at is None:
+    if each.status == AttemptStatus.SENDING or each.error_code == LEASE_EXPIRED or each.ended_at is None:
         return None
     return Corrects(each.status, each.blame or Blame.NONE, each.error_code, each.ended_at)

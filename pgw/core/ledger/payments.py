@@ -44,6 +44,14 @@ def _announce(won: FromClause) -> Statement:
     return put(attempts, won, status=AttemptStatus.SENDING, checks_made=0)  # type: ignore[no-any-return]
 
 
+def _replan(won: FromClause) -> Statement:
+    return (
+        update(routing_decisions)
+        .values(plan=won.c.plan)
+        .where(routing_decisions.c.payment_id == won.c.payment_id, won.c.plan.is_not(None))
+    )
+
+
 def _end_attempt(item: FromClause, state: Callable[[FromClause], ColumnElement[bool]]) -> Statement:
     return (
         update(attempts)
@@ -144,13 +152,34 @@ OPEN = Phase(
 
 TURN = Phase(
     name="turn",
-    columns={**ENDED, **ANNOUNCED},
+    columns={**ENDED, **ANNOUNCED, "plan": Json()},
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _still_sending),
-    effects=lambda won: (_announce(won), put(outbox, won)),
+    effects=lambda won: (_announce(won), put(outbox, won), _replan(won)),
 )
-"""Ends attempt k and announces k + 1, only while k is still this flow's: once a verifier has it, nothing follows."""
+"""Ends attempt k and announces the next, only while k is still this flow's: once a verifier has it, nothing follows."""
+
+SKIP = Phase(
+    name="skip",
+    columns={
+        "payment_id": Id,
+        "attempt_number": Whole,
+        "gateway_id": Text(),
+        "error_code": Text(),
+        "circuit_breaker_state": Text(),
+        "started_at": When(),
+    },
+    key="payment_id",
+    order=("payment_id", "attempt_number"),
+    guard=lambda item: (
+        put(attempts, item, status=AttemptStatus.SKIPPED, checks_made=0, ended_at=item.c.started_at)
+        .on_conflict_do_nothing(index_elements=["payment_id", "attempt_number"])
+        .returning(attempts.c.payment_id)
+    ),
+    effects=lambda _: (),
+)
+"""Writes a gateway down that was passed over; written before the turn, so that the turn's attempt is the newest."""
 
 CLOSE = Phase(
     name="close",

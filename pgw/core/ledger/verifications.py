@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Connection, Text, case, func, literal, or_, select, update
@@ -47,7 +48,7 @@ def _overdue(won: FromClause) -> Statement:
         .values(
             status=Status.PENDING_VERIFICATION,
             gateway_used=won.c.gateway_id,
-            attempts_made=won.c.attempt_number,
+            attempts_made=won.c.attempts_made,
             updated_at=won.c.claimed_at,
             version=payments.c.version + 1,
         )
@@ -61,6 +62,7 @@ CLAIM = Phase(
         "payment_id": Id,
         "attempt_number": Whole,
         "gateway_id": Text(),
+        "attempts_made": Whole,
         "due_at": When(),
         "claimed_at": When(),
         "claimed_until": When(),
@@ -187,6 +189,24 @@ class Due:
     amount_minor: int
     currency: str
     created_at: datetime
+    skipped: int
+
+    @property
+    def attempts_made(self) -> int:
+        """How many gateways were called, this one included."""
+        return self.attempt_number - self.skipped
+
+
+_earlier = attempts.alias("earlier")
+_SKIPPED = (
+    select(func.count())
+    .where(
+        _earlier.c.payment_id == attempts.c.payment_id,
+        _earlier.c.attempt_number < attempts.c.attempt_number,
+        _earlier.c.status == AttemptStatus.SKIPPED,
+    )
+    .scalar_subquery()
+)
 
 
 def due(connection: Connection, now: datetime, limit: int) -> Sequence[Due]:
@@ -207,13 +227,15 @@ def due(connection: Connection, now: datetime, limit: int) -> Sequence[Due]:
             payments.c.amount_minor,
             payments.c.currency,
             payments.c.created_at,
+            _SKIPPED,
         )
         .join(payments, payments.c.payment_id == attempts.c.payment_id)
         .where(attempts.c.next_check_at <= now)
         .order_by(attempts.c.next_check_at)
         .limit(limit)
     )
-    return [Due(*row) for row in connection.execute(query)]
+    rows: Sequence[Any] = connection.execute(query).all()
+    return [Due(*row) for row in rows]
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -248,7 +270,7 @@ def verification_of(connection: Connection, payment_id: str, shown: Status) -> V
     checks = tuple(Check(checked_at=row.checked_at, result=row.result, error_code=row.error_code) for row in rows)
     attempt = connection.execute(
         select(attempts.c.next_check_at, attempts.c.started_at)
-        .where(attempts.c.payment_id == payment_id)
+        .where(attempts.c.payment_id == payment_id, attempts.c.status != AttemptStatus.SKIPPED)
         .order_by(attempts.c.attempt_number.desc())
         .limit(1)
     ).one_or_none()

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.take import Taken, take
+from pgw.core.flow.replay import Taken
+from pgw.core.flow.take import take
 from pgw.core.flow.verify import verify_due
 from pgw.core.ledger.payments_seen import attempts_of, by_key
 from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable

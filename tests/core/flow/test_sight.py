@@ -1,0 +1,77 @@
+"""A process knows the store's time as well as a round trip allows, and does not take the trip's length for time."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import pytest
+
+from pgw.core.breaker import Key
+from pgw.core.flow.sight import LEAD_SLACK_S, Sight
+from pgw.core.ports import Held
+from tests.core.flow.fleet import KEY, Store
+from tests.doubles import NOON, VirtualClock
+
+
+class FarStore(Store):
+    """Answers after a while, with the time at which it was half-way."""
+
+    def __init__(self, clock: VirtualClock, ours: VirtualClock) -> None:
+        super().__init__(clock)
+        self._both = (clock, ours)
+        self.one_way_s = 0.0
+
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+        self._travels()
+        answer = await super().read_breakers(keys)
+        self._travels()
+        return answer
+
+    def _travels(self) -> None:
+        for clock in self._both:
+            clock.advance(self.one_way_s)
+
+
+def test_the_stores_clock_is_read_at_the_middle_of_the_trip() -> None:
+    async def scenario() -> None:
+        theirs, ours = VirtualClock(NOON), VirtualClock(NOON + timedelta(hours=1))
+        store = FarStore(theirs, ours)
+        sight = Sight(store, ours, lambda: None)
+        assert sight.now() == ours.now().timestamp()
+        store.one_way_s = 0.4
+        await sight.read((KEY,))
+        assert sight.now() == pytest.approx(theirs.now().timestamp(), abs=1e-3)
+
+    asyncio.run(scenario())
+
+
+def test_a_small_difference_is_the_trips_not_the_clocks() -> None:
+    """So that moments shown to people do not flicker."""
+
+    async def scenario() -> None:
+        theirs, ours = VirtualClock(), VirtualClock()
+        sight = Sight(FarStore(theirs, ours), ours, lambda: None)
+        lead = sight.lead
+        theirs.advance(LEAD_SLACK_S * 0.9)
+        await sight.read((KEY,))
+        assert sight.lead == lead
+        theirs.advance(LEAD_SLACK_S * 0.2)
+        await sight.read((KEY,))
+        assert sight.lead == pytest.approx(lead + LEAD_SLACK_S * 1.1, abs=1e-3)
+
+    asyncio.run(scenario())
+
+
+def test_who_lost_sight_is_told_once_when_it_is_back() -> None:
+    async def scenario() -> None:
+        clock = VirtualClock()
+        calls: list[int] = []
+        sight = Sight(Store(clock), clock, lambda: calls.append(1))
+        await sight.read((KEY,))
+        assert calls == []
+        sight.is_lost = True
+        for _ in range(2):
+            await sight.read((KEY,))
+        assert (calls, sight.is_lost) == ([1], False)
+
+    asyncio.run(scenario())
