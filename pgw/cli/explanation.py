@@ -25,7 +25,12 @@ def explanation(decision: Row, gateway_used: str | None) -> Screen:
         rows=rows,
         names=(decision["selected_gateway"],),
         above=(*_situation(decision), *_choice(decision, gateway_used)),
-        below=(*excluded_lines(decision["excluded"]), *_circumstances(decision), verdict),
+        below=(
+            *excluded_lines(decision["excluded"]),
+            *_breakers(decision.get("standings") or {}),
+            *_circumstances(decision),
+            verdict,
+        ),
         exit_code=exit_code,
     )
 
@@ -61,6 +66,15 @@ def _choice(decision: Row, gateway_used: str | None) -> list[str]:
     if gateway_used not in {None, chosen}:
         way = f"pgw payment show {decision['payment_id']}"
         lines.append(f"            used in the end: {gateway_used}, by fallback ({way})")
+    return lines
+
+
+def _breakers(standings: Row) -> list[str]:
+    """Name the breakers that were not simply closed, and what they let through."""
+    lines = []
+    for gateway_id, known in sorted(standings.items()):
+        share = f", coming back with {known['admission']:.0%} of its payments" if known["admission"] < 1 else ""
+        lines.append(f"breaker     {gateway_id}: {known['state']}{share}")
     return lines
 
 
