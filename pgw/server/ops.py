@@ -10,7 +10,7 @@ from pgw.core.gateways.book import Charge
 from pgw.core.ledger.configuration import head
 from pgw.core.ledger.store import HEAD, current_schema
 from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.plan import SNAPSHOT_LIMIT
+from pgw.core.plan import HOT_LIMIT, SNAPSHOT_LIMIT
 from pgw.server.codec import json_answer
 from pgw.server.guards import admin, house_of
 from pgw.server.pause import in_force
@@ -58,7 +58,12 @@ async def liveness(_: Request) -> HTTPResponse:
 @blueprint.get("/ops/readiness")
 async def readiness(request: Request) -> HTTPResponse:
     """Say whether payments can be taken: the ledger is needed, all else only degrades."""
-    checks = [await _ledger(request), _snapshot(request), *(_loop(each) for each in request.app.ctx.loops)]
+    checks = [
+        await _ledger(request),
+        _snapshot(request),
+        _hot(request),
+        *(_loop(each) for each in request.app.ctx.loops),
+    ]
     checks += [
         Look(f"gateway:{name}", "degraded", TROUBLE.get(gateway.trouble, gateway.trouble))
         for name, gateway in house_of(request).world.gateways.items()
@@ -95,6 +100,21 @@ def _snapshot(request: Request) -> Look:
     age = world.clock.now() - world.snapshot().as_of
     status: State = "degraded" if age > SNAPSHOT_LIMIT else "ok"
     return Look("snapshot", status, f"{max(age.total_seconds(), 0.0):.1f} s old")
+
+
+def _hot(request: Request) -> Look:
+    """Judge as decisions do: what cannot be reached, and what nobody counts, is known no more but remembered."""
+    house = house_of(request)
+    as_of = house.world.snapshot().hot_as_of
+    age_s = 0.0 if as_of is None else max((house.world.clock.now() - as_of).total_seconds(), 0.0)
+    if age_s <= HOT_LIMIT.total_seconds():
+        return Look("hot", "ok", f"health and breakers are {age_s:.1f} s old")
+    if house.mirror.as_of is None:
+        return Look("hot", "degraded", "health and breakers of the others were never read: Redis does not answer")
+    cause = "it is still counting what the ledger has"
+    if house.hot.stream is not None:
+        cause = "Redis does not answer, or no `pgw worker metrics` counts"
+    return Look("hot", "degraded", f"health is {age_s:.0f} s old: {cause}")
 
 
 def _loop(loop: Loop) -> Look:

@@ -21,7 +21,7 @@ def test_a_server_that_runs_is_alive_and_ready(either: Served) -> None:
     ready = either.api.get("/ops/readiness")
     assert (ready.status, ready.document["status"]) == (200, "ready")
     names = {each["name"] for each in ready.document["checks"]}
-    assert {"ledger", "snapshot", "loop:snapshot", "loop:verify"} <= names
+    assert {"ledger", "snapshot", "hot", "loop:snapshot", "loop:verify"} <= names
 
 
 def test_without_its_ledger_it_is_alive_but_not_ready(within: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +46,22 @@ def test_a_snapshot_that_is_not_refreshed_degrades_it(within: Inside) -> None:
     assert (ready.status, ready.document["status"]) == (200, "degraded")
     decision = within.api.pay().document["payment_id"]
     assert within.api.get(f"/payments/{decision}/routing-decision").document["degraded"] is True
+
+
+@pytest.mark.parametrize(
+    ("age", "status"),
+    [(timedelta(seconds=1), "ok"), (timedelta(seconds=1.9), "ok"), (timedelta(seconds=30), "degraded")],
+)
+def test_health_that_is_not_counted_any_more_degrades_it(within: Inside, age: timedelta, status: str) -> None:
+    """It says so from the age on from which decisions do."""
+    snapshots, clock = within.house.snapshots, within.house.world.clock
+    now = clock.now()
+    with pytest.MonkeyPatch.context() as stopped:
+        stopped.setattr(clock, "now", lambda: now)
+        snapshots.current = msgspec.structs.replace(snapshots.current, as_of=now, hot_as_of=now - age)
+        ready = within.api.get("/ops/readiness")
+    check = next(each for each in ready.document["checks"] if each["name"] == "hot")
+    assert (ready.status, check["status"]) == (200, status)
 
 
 def test_the_book_is_the_admins(server: Served) -> None:

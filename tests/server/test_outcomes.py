@@ -183,8 +183,8 @@ def test_a_gateways_own_fault_is_made_good_by_another(either: Served) -> None:
     answer = either.api.pay(payment("gateway-error@sandbox"))
     assert (answer.status, answer.document["status"], answer.document["attempts_made"]) == (201, "SUCCESS", 2)
     found = either.api.get(f"/payments/{answer.document['payment_id']}/attempts").document
-    assert [each["gateway_id"] for each in found["attempts"]] == ["hdfc", answer.document["gateway_used"]]
-    assert answer.document["gateway_used"] != "hdfc"
+    first, second = (each["gateway_id"] for each in found["attempts"])
+    assert answer.document["gateway_used"] == second != first
     assert found["attempts"][1]["fallback_reason"] == found["attempts"][0]["error_code"] == "GATEWAY_TECHNICAL_ERROR"
     assert _charges(either.api, answer.document["payment_id"]) == [(2, "CAPTURED")]
 
@@ -200,7 +200,7 @@ def test_a_gateway_that_never_answers_leaves_the_payment_open(begun: Begun) -> N
     payment_id = answer.document["payment_id"]
     assert (answer.status, answer.document["status"]) == (202, "PENDING_VERIFICATION")
     assert answer.headers["location"] == f"/payments/{payment_id}"
-    assert (answer.document["attempts_made"], answer.document["gateway_used"]) == (1, "hdfc")
+    assert answer.document["attempts_made"] == 1
     assert answer.document["transaction_ref"] is None
 
 

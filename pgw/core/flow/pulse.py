@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pgw.core.flow.breakers import Breakers
 from pgw.core.flow.mirror import Mirror
@@ -10,6 +10,9 @@ from pgw.core.flow.snapshot import Snapshots
 from pgw.core.ports import Clock, Heartbeat, HotState
 
 log = logging.getLogger(__name__)
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""When a process that has not yet reached the hot state last saw it: all it decides is degraded, from the first on."""
 
 PULSE_EVERY_S = 0.25
 BREAKERS_EVERY_S = 0.1
@@ -96,7 +99,7 @@ class Pulse:
         """Tell how current health is: what nobody counts grows old, however often it is looked at."""
         if self._is_counting():
             self._counted_at = self._clock.now()
-        return min(self._mirror.as_of or self._counted_at, self._counted_at)
+        return min(self._mirror.as_of or NEVER, self._counted_at)
 
     def _somebody_counts(self) -> bool:
         return any(each.role == COUNTS for each in self._fleet)

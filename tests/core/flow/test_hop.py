@@ -17,7 +17,7 @@ from pgw.core.policy import RetryPolicy
 from pgw.core.ports import ChargeOrder
 from pgw.core.score import SEED_SCORING
 from pgw.core.standing import Panic, Standing
-from tests.doors import METHOD, Play, let_know, order_of, ranked, seen
+from tests.doors import METHOD, Play, Scripts, let_know, order_of, ranked, seen
 from tests.doubles import (
     ACTION,
     CAPTURED,
@@ -169,15 +169,19 @@ def test_gateways_skipped_and_denied_on_the_same_way_keep_their_places(stage: St
     stage.run(scenario())
 
 
-def test_a_skipped_gateway_uses_up_no_attempt_of_the_policy(stage: Stage) -> None:
-    policy = RetryPolicy(merchant_id="m_001", max_attempts=2)
-    play = Play(stage.ledger, {"g1": [NOT_SENT], "g2": [], "g3": [GATEWAY_DECLINE], "g4": [CAPTURED]}, policy=policy)
+@pytest.mark.parametrize(("allowed", "charges"), [(2, [("g1", 1), ("g3", 3)]), (3, [("g1", 1), ("g3", 3), ("g4", 4)])])
+def test_a_skipped_gateway_uses_up_no_attempt_of_the_policy(
+    stage: Stage, allowed: int, charges: list[tuple[str, int]]
+) -> None:
+    policy = RetryPolicy(merchant_id="m_001", max_attempts=allowed)
+    scripts: Scripts = {"g1": [NOT_SENT], "g2": [], "g3": [GATEWAY_DECLINE], "g4": [GATEWAY_DECLINE], "g5": [CAPTURED]}
+    play = Play(stage.ledger, scripts, policy=policy)
     play.when_called("g1", {"g2": State.OPEN})
 
     async def scenario() -> None:
         taken = await play.pay()
         assert (taken.payment.status, taken.payment.failure_code) == (Status.FAILURE, "GATEWAY_TECHNICAL_ERROR")
-        assert (play.scene.charges, taken.payment.attempts_made) == ([("g1", 1), ("g3", 3)], 2)
+        assert (play.scene.charges, taken.payment.attempts_made) == (charges, allowed)
 
     stage.run(scenario())
 
