@@ -24,12 +24,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.circle import Circle, circle  # found beside this folder, not installed
+from benchmarks.arrivals import load  # found beside this folder, not installed
+from benchmarks.circle import Circle, circle
 from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.sandbox import drawn
 
@@ -39,43 +39,6 @@ TIMEOUT_S = 2.5
 BUCKET_S = 5.0
 BACK = 0.9
 PEER_WINDOW, PEER_HEDGE = 125, 0.05
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One payment as the load saw it: which server, when, what came back."""
-
-    server: int
-    at: float
-    payment_id: str
-    status: str
-
-
-async def load(ports: list[int], rate: float, began: float, seconds: float, seed: int) -> list[Sent]:
-    """Send at a fixed rate, whatever comes back; a payment that is not answered is still waited for."""
-    sent: list[Sent] = []
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session, asyncio.TaskGroup() as group:
-        for number in range(round(rate * seconds)):
-            due = began + number / rate
-            await asyncio.sleep(max(0.0, due - time.time()))
-            server = number % len(ports)
-            group.create_task(pay(session, ports[server], server, f"recovery-{seed}-{number}", sent))
-    return sent
-
-
-async def pay(session: aiohttp.ClientSession, port: int, server: int, key: str, sent: list[Sent]) -> None:
-    body = {
-        "amount_minor": 1000,
-        "currency": "INR",
-        "payment_method": "UPI",
-        "merchant_id": "m_001",
-        "customer_id": key,
-        "instrument": {"type": "UPI"},
-    }
-    at = time.time()
-    async with session.post(f"http://127.0.0.1:{port}/payments", json=body, headers={"Idempotency-Key": key}) as answer:
-        document = await answer.json()
-    sent.append(Sent(server, at, document.get("payment_id", ""), document.get("status", document.get("code", "?"))))
 
 
 @dataclass(frozen=True)
@@ -184,7 +147,7 @@ async def run(started: Circle, asked: argparse.Namespace) -> dict[str, Any]:
     hang = recovery + asked.after
     hang_over = hang + asked.hang
     end = hang_over + asked.after
-    sending = asyncio.create_task(load(started.ports, asked.rate, began, end - began, asked.seed))
+    sending = asyncio.create_task(load(started.ports, asked.rate, began, end - began, f"recovery-{asked.seed}"))
     await asyncio.sleep(kill - time.time() - 2.0)
     before = calls(started.database)
     leader = max(RATES, key=lambda name: share(before, name, kill - asked.calm / 2, kill))

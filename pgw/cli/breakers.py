@@ -40,10 +40,10 @@ def breaker_of(row: Row) -> str:
     return f"{row['gateway_id']}/{row['payment_method']}"
 
 
-def _rate(key: str) -> Column:
+def _rate(key: str, *, spare: bool = False) -> Column:
     # `failure_rate_2m` -> `fail_2m`: the window stays in the name.
     title = key.replace("failure_rate", "fail").replace("timeout_rate", "timeout")
-    return Column(title, lambda row: "" if row[key] is None else percent(row[key]), right=True)
+    return Column(title, lambda row: "" if row[key] is None else percent(row[key]), right=True, spare=spare)
 
 
 def _why(row: Row, at: datetime) -> str | None:
@@ -58,18 +58,18 @@ def _why(row: Row, at: datetime) -> str | None:
 
 
 def columns(at: datetime) -> tuple[Column, ...]:
-    """Return the columns of a status; ages are told as of a moment."""
+    """Return the columns of a status; ages are told as of a moment. Whatever the window: who, why and until when."""
     return (
         plain("gateway", "gateway_id"),
         plain("method", "payment_method"),
         Column("state", state_of),
         _rate("failure_rate_2m"),
-        _rate("timeout_rate_5m"),
-        plain("in_a_row", "consecutive_failures", right=True),
+        _rate("timeout_rate_5m", spare=True),
+        plain("in_a_row", "consecutive_failures", right=True, spare=True),
         Column("since", lambda row: since(row["since"], at), right=True),
         Column("why", lambda row: _why(row, at), folds=True),
-        plain("calls_2m", right=True),
-        plain("in_flight", right=True),
+        plain("calls_2m", right=True, spare=True),
+        plain("in_flight", right=True, spare=True),
     )
 
 
@@ -108,16 +108,21 @@ def _change(row: Row) -> str:
     return f"{named(row['was'])[2:]} → {fresh}" if row["was"] else fresh
 
 
+def _reason(row: Row) -> str:
+    """Tell the rule that moved a breaker, or who gave an order and why."""
+    return f'{row["actor"]} "{row["cause"]}"' if row["kind"] == "override" else row["cause"]
+
+
 HISTORY_COLUMNS = (
-    Column("at", lambda row: moment(row["occurred_at"])),
+    Column("at", lambda row: moment(row["occurred_at"], 0)),
     plain("gateway", "gateway_id"),
     plain("method", "payment_method"),
-    Column("what", _change),
-    plain("who", "actor"),
-    plain("why", "cause", folds=True),
+    Column("what", _change, folds=True),
+    Column("why", _reason, folds=True),
     Column("until", lambda row: moment(row["expires_at"], 0)),
     plain("scope"),
     plain("epoch", right=True),
+    plain("actor"),
 )
 
 

@@ -1,5 +1,6 @@
 """Preview -> sentences: what an order will move and where to, what remains, what stays where it is, when it ends."""
 
+import textwrap
 from datetime import datetime
 
 from pgw.cli.breakers import breaker_of, named
@@ -26,14 +27,21 @@ DONE_COLUMNS = (
     plain("reason", folds=True),
 )
 
+NARROWEST = 20
+"""Columns that a sentence is wrapped to at least; a narrower terminal breaks it itself."""
+
 FOLLOWS = {"HALF_OPEN": "half-open", "AUTOMATIC": "automatic"}
 
 
-def impact(preview: Row, at: datetime) -> list[str]:
-    """Tell a preview in a few lines, with the answering server's environment before the first."""
+def impact(preview: Row, at: datetime, columns: int | None = None) -> list[str]:
+    """Tell a preview in a few lines, with the answering server's environment before the first.
+
+    `columns` is the width of the terminal they are for.
+    """
     told = [_moves(preview), _expected(preview), _remaining(preview), _under_way(preview), _end(preview, at)]
-    lines = [line for line in told if line]
     environment = preview["environment"]
+    room = None if columns is None else max(columns - len(f"  {environment} │ "), NARROWEST)
+    lines = [part for line in told for part in (textwrap.wrap(line, room) if room else [line]) if part]
     margins = (environment, *(" " * len(environment) for _ in lines[1:]))
     shown = [f"  {margin} │ {line}" for margin, line in zip(margins, lines, strict=True)]
     return [*shown, *(f"! {warning}" for warning in preview["warnings"])]

@@ -116,18 +116,22 @@ def on_terminal(screen: Screen, *, tells: bool = True) -> str:
 
 
 def _fitting(screen: Screen, width: int, *, tells: bool) -> Screen:
-    """Leave out the last columns that a window is too narrow for, and say so; half an id would be worth nothing."""
-    needed = [
-        min(natural, FOLDED) if column.folds else natural
+    """Leave out columns that a window is too narrow for, and say so; half an id would be worth nothing."""
+    needed = {
+        column.title: len(GAP) + (min(natural, FOLDED) if column.folds else natural)
         for natural, column in zip(_widths(screen), screen.columns, strict=True)
-    ]
-    kept = len(needed)
-    while kept > 1 and sum(needed[:kept]) + len(GAP) * (kept - 1) > width:
-        kept -= 1
-    left_out = [column.title for column in screen.columns[kept:]]
+    }
+    spare_first = sorted(screen.columns[:0:-1], key=lambda column: not column.spare)
+    left_out: set[str] = set()
+    for column in spare_first:
+        if sum(needed.values()) - len(GAP) <= width:
+            break
+        left_out.add(column.title)
+        del needed[column.title]
     if left_out and screen.rows and tells:
-        say(f"note: not in this window: {', '.join(left_out)} (widen it, or -o json)")
-    return replace(screen, columns=screen.columns[:kept])
+        missing = ", ".join(column.title for column in screen.columns if column.title in left_out)
+        say(f"note: not in this window: {missing} (widen it, or -o json)")
+    return replace(screen, columns=tuple(column for column in screen.columns if column.title not in left_out))
 
 
 def _markdown(screen: Screen) -> str:

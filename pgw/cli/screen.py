@@ -14,12 +14,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table; `title` is lower case, as a CSV header has it; a sentence `folds` in a narrow window."""
+    """One column of a table; `title` is lower case, as a CSV header has it.
+
+    In a narrow window a sentence `folds`, and what is `spare` is left out before anything else.
+    """
 
     title: str
     value: Callable[[Row], object]
     right: bool = False
     folds: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +51,12 @@ class Live:
     frames: int | None
 
 
-def plain(title: str, key: str | None = None, *, right: bool = False, folds: bool = False) -> Column:
+def plain(
+    title: str, key: str | None = None, *, right: bool = False, folds: bool = False, spare: bool = False
+) -> Column:
     """Return the column that shows one member of a row as it is."""
     name = key or title
-    return Column(title, lambda row: row.get(name), right, folds)
+    return Column(title, lambda row: row.get(name), right, folds, spare)
 
 
 def text_of(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
@@ -50,6 +51,11 @@ def readable(text: str, stream: TextIO) -> str:
 def clean(text: str) -> str:
     """Write control characters as escapes: what a merchant sent must not steer an operator's terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def width() -> int | None:
+    """Return how many columns the terminal has that words are said to; None when it is none."""
+    return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
 
 
 def say(text: str) -> None:

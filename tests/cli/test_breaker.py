@@ -53,6 +53,15 @@ class TestForce:
             (PATH, {}, {}),
         ]
 
+    def test_what_it_moves_keeps_its_margin_on_a_narrow_terminal(self, stub: Stub) -> None:
+        with on_terminal("breaker", "force-open", "razorpay", "UPI", columns=60) as terminal:
+            assert terminal.end() == 0
+        told = [line for line in terminal.shown.splitlines() if "│" in line]
+        assert len(told) > 5
+        assert {line.index("│") for line in told} == {14}
+        assert len(stub.asked) == 2
+        assert max(map(len, told)) <= 60
+
     def test_sends_reason_and_ttl_and_the_method_in_capitals(self, pgw: Pgw, stub: Stub) -> None:
         ended = pgw("breaker", "force-open", "razorpay", "upi", "--reason", "INC-4412", "--ttl", "30m")
         assert ended.code == 0

@@ -44,6 +44,21 @@ class TestStatus:
             assert told in row
         assert 'ravi "bank says fixed" → expires in 4m (10:04 UTC), then automatic ' in self._row(out, "hdfc", "CARD")
 
+    def test_a_narrow_terminal_still_says_who_why_and_until_when(self) -> None:
+        """What a screen of eighty columns has no room for are figures; the sentence folds."""
+        with on_terminal("breaker", "status", columns=80) as terminal:
+            assert terminal.end() == 0
+        lines = terminal.shown.splitlines()
+        assert lines[0] == (
+            "note: not in this window: timeout_5m, in_a_row, calls_2m, in_flight (widen it, or -o json)"
+        )
+        row = next(number for number, line in enumerate(lines) if line.startswith("razorpay"))
+        end = next(number for number, line in enumerate(lines) if line.startswith("hdfc      CARD"))
+        folded = " ".join(" ".join(line[41:] for line in lines[row:end]).split())
+        for told in ('asha "INC-4412"', "expires in", "then half-open", "seen by 3/4 processes"):
+            assert told in folded
+        assert max(len(line) for line in lines[1:] if not line.startswith("!")) <= 80
+
     def test_every_state_has_a_sign_and_a_word(self, pgw: Pgw) -> None:
         out = pgw("breaker", "status").out
         assert "✓ closed " in self._row(out, "hdfc", "UPI")
@@ -172,9 +187,17 @@ class TestHistory:
     def test_tells_what_who_why_and_until_when(self, pgw: Pgw, stub: Stub) -> None:
         cleared, forced, moved = pgw("breaker", "history").out.splitlines()[1:]
         assert "FORCED CLOSED → automatic" in cleared
-        assert re.search(r"✕ FORCED OPEN +asha +INC-4412 +2026-01-31T10:30:00Z", forced)
-        assert re.search(r"closed → ✕ open +host-17-a1b2c3 +failure_rate +- +shared +4$", moved)
+        assert re.search(r'✕ FORCED OPEN +asha "INC-4412" +2026-01-31T10:30:00Z +- +- +asha$', forced)
+        assert re.search(r"closed → ✕ open +failure_rate +- +shared +4 +host-17-a1b2c3$", moved)
         assert stub.asked[0].query == {}
+
+    def test_a_narrow_terminal_still_tells_who_and_why(self, stub: Stub) -> None:
+        with on_terminal("breaker", "history", columns=80) as terminal:
+            assert terminal.end() == 0
+        assert re.search(r'✕ FORCED OPEN +asha "INC-4412"', terminal.shown)
+        assert "note: not in this window: until, scope, epoch, actor" in terminal.shown
+        assert max(map(len, terminal.shown.splitlines())) <= 80
+        assert stub.asked
 
     def test_asks_for_what_was_asked(self, pgw: Pgw, stub: Stub) -> None:
         stub.answer("GET /circuit-breaker/history", breaker_documents.history("further"))

@@ -75,6 +75,8 @@ def test_a_stopped_redis_ends_every_call_and_answers_again_when_it_goes_on(redis
             await hot.beat(BEAT)
             assert numbers(await stream.deliver("worker", 2, 0)) == [1, 2]
             redis.pause()
+            with pytest.raises(HotUnavailable, match="no answer within 1 s"):
+                await hot.beat(BEAT)
             await _all_fail(hot, stream)
             redis.resume()
             assert [each.process for each in await hot.beat(BEAT)] == ["api-1"]

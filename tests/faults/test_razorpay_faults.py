@@ -119,7 +119,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             while not (home / "serve.json").exists():
                 assert time.monotonic() < until
                 time.sleep(0.05)
-            yield Pair(environ["RAZORPAY_BASE_URL"], json.loads((home / "serve.json").read_text())["address"])
+            found = Pair(environ["RAZORPAY_BASE_URL"], json.loads((home / "serve.json").read_text())["address"])
+            stay_with_razorpay(found)
+            yield found
+
+
+def stay_with_razorpay(pair: Pair) -> None:
+    """Route by affinity alone and trip late: here every fault is to be seen, elsewhere that a sick gateway is left."""
+    scoring = call(f"{pair.pgw}/scoring/config")[1]
+    scoring["weights"] = {name: float(name == "method_affinity") for name in scoring["weights"]}
+    scoring["method_affinity"] = {"razorpay": {"UPI": 1.0}, "hdfc": {"UPI": 0.1}}
+    scoring["breaker"] |= {"min_calls": 1000, "failures_in_a_row": 1000, "not_sent_in_a_row": 1000}
+    status, refused = call(f"{pair.pgw}/scoring/config", "PUT", scoring, X_Internal_Api_Key="dev-internal-key")
+    assert status == 200, refused
 
 
 def seen(pair: Pair, row: Row) -> tuple[Row, int]:
@@ -170,16 +182,13 @@ def test_every_fault_ends_as_it_must_and_nothing_is_charged_twice(pair: Pair) ->
     """Each fault of the sandbox ends as its row says, and no attempt ever creates a second payment."""
     results = []
     for row in ROWS:
-        found, created = seen(pair, row)
-        print(f"{found.fault:18} {found.answer:26} {found.end:22} {found.gateways:16} {found.charges}")
+        result, created = seen(pair, row)
+        print(f"{result.fault:18} {result.answer:26} {result.end:22} {result.gateways:16} {result.charges}")
         assert created <= 1
-        results.append(found)
+        results.append(result)
     checks = call(f"{pair.pgw}/ops/readiness")[1]["checks"]
-    assert [(each["name"], each["status"], re.findall(r"^AUTH", each["detail"])) for each in checks][-1] == (
-        "gateway:razorpay",
-        "degraded",
-        ["AUTH"],
-    )
+    found = {each["name"]: (each["status"], re.findall(r"^AUTH", each["detail"])) for each in checks}
+    assert found["gateway:razorpay"] == ("degraded", ["AUTH"])
     assert results == list(ROWS)
     if os.environ.get("PGW_WRITE_DOCS"):
         PAGE.write_text(page(results))

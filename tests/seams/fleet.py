@@ -13,9 +13,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -98,17 +98,15 @@ class Spoken:
 
 
 class Fleet:
-    """Processes that share a home, a ledger and a Redis."""
+    """Processes that share a folder, and in it the home that nobody named, a ledger and a Redis."""
 
     def __init__(self, folder: Path, **environ: str) -> None:
-        """Take the settings all of them are started with; the home is in the folder."""
+        """Take the settings all of them are started with."""
         self.folder = folder
-        self.home = folder / "home"
-        self.home.mkdir(parents=True, exist_ok=True)
         foreign = ("PGW_", "METRICS_", "RAZORPAY_", "DATABASE_URL", "REDIS_URL", "INTERNAL_API_KEY", "BIND_ADDR")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.bare = {**kept, "PYTHONPATH": str(ROOT), "PATH": f"{self._launcher()}:{os.environ['PATH']}"}
-        self.environ = {**self.bare, "PGW_HOME": str(self.home), "PGW_LOG_LEVEL": "warning", **environ}
+        self.environ = {**self.bare, "PGW_LOG_LEVEL": "warning", **environ}
         self.members: list[Member] = []
 
     def _launcher(self) -> Path:
@@ -124,7 +122,7 @@ class Fleet:
 
     def upgrade(self) -> None:
         """Make the ledger."""
-        said = self.type("pgw db upgrade", cwd=self.folder)
+        said = self.type("pgw db upgrade")
         assert said.code == 0, said.err
 
     def serve(self, *options: str) -> Server:
@@ -139,16 +137,17 @@ class Fleet:
         self._wait(worker, f"pgw worker {kind}: ")
         return worker
 
-    def type(self, line: str, *, cwd: Path, environ: dict[str, str] | None = None) -> Spoken:
-        """Type a line as it stands, in a folder; no terminal is there."""
+    def type(self, line: str, *, cwd: Path | None = None, environ: dict[str, str] | None = None) -> Spoken:
+        """Type a line as it stands, where the servers run or elsewhere; no terminal is there."""
         out, err = self.folder / "typed.out", self.folder / "typed.err"
         with out.open("wb") as to_out, err.open("wb") as to_err:
             settings = self.environ if environ is None else environ
-            program = shutil.which(line.split()[0], path=settings["PATH"])
+            name, *arguments = line.split()
+            program = shutil.which(name, path=settings["PATH"])
             assert program, settings["PATH"]
             process = subprocess.Popen(
-                [program, *line.split()[1:]],
-                cwd=cwd,
+                [program, *arguments],
+                cwd=cwd or self.folder,
                 env=settings,
                 stdin=subprocess.DEVNULL,
                 stdout=to_out,
@@ -169,7 +168,10 @@ class Fleet:
         log = self.folder / f"{len(self.members)}-{arguments[0]}.log"
         with log.open("ab") as said:
             command = [sys.executable, "-m", "pgw.cli", *arguments]
-            return subprocess.Popen(command, env=self.environ, stdout=said, stderr=said, start_new_session=True), log
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environ, stdout=said, stderr=said, start_new_session=True
+            )
+        return process, log
 
     def _wait(self, member: Member, word: str) -> None:
         self.members.append(member)
@@ -221,7 +223,7 @@ class Told:
 class Customers:
     """Whoever pays over HTTP; use as a context."""
 
-    async def __aenter__(self) -> "Customers":
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT_S)
         )
@@ -249,3 +251,35 @@ class Customers:
                 return found
 
         return list(await asyncio.gather(*map(decision, payment_ids)))
+
+
+@dataclass
+class Crowd:
+    """They pay at a fixed rate (a second), whatever comes back, at each of the servers in turn."""
+
+    customers: Customers
+    servers: list[Server]
+    group: asyncio.TaskGroup
+    rate: float
+    paying: list[asyncio.Task[Told]] = field(default_factory=list)
+    _addresses: dict[int, str] = field(default_factory=dict)
+
+    def at(self, server: Server) -> str:
+        """Return a server's address, which is looked up once."""
+        return self._addresses.setdefault(server.process.pid, server.address)
+
+    async def send(self, count: int, merchant_id: str, begin: int) -> int:
+        """Send so many, and say so; their keys are numbers that go on from `begin`."""
+        began = time.monotonic()
+        for sent in range(count):
+            await asyncio.sleep(max(0.0, began + sent / self.rate - time.monotonic()))
+            server = self.servers[(begin + sent) % len(self.servers)]
+            paid = self.customers.pay(server, self.at(server), f"crowd-{begin + sent}", merchant_id)
+            self.paying.append(self.group.create_task(paid))
+        return count
+
+    async def answers(self) -> list[Told]:
+        """Wait for the answers to all that were sent since the last time."""
+        told = await asyncio.gather(*self.paying)
+        self.paying.clear()
+        return list(told)

@@ -7,7 +7,7 @@ import pytest
 
 from pgw.core.errors import Code, PgwError
 from pgw.core.ports import HotUnavailable
-from pgw.workers.loop import Loop
+from pgw.workers.loop import AFTER_FAULT_S, Loop
 from tests.doubles import VirtualClock
 
 EVERY_S = 0.5
@@ -87,6 +87,25 @@ def test_a_step_that_fails_is_logged_and_tried_again_on_time(
 
     _run(scenario)
     assert [record.levelname for record in caplog.records] == levels
+
+
+def test_one_that_hardly_pauses_does_after_a_fault() -> None:
+    """It waits for work within its step: what is away ends the step at once."""
+
+    async def scenario(clock: VirtualClock) -> None:
+        steps = Steps(HotUnavailable("the hot state is away"), None)
+        loop = Loop("test", EVERY_S / 100, steps, clock)
+        loop.start()
+        await _settle()
+        taken = []
+        for pause_s in (AFTER_FAULT_S / 2, AFTER_FAULT_S / 2, EVERY_S / 100, EVERY_S / 100):
+            clock.advance(pause_s)
+            await _settle()
+            taken.append(steps.taken)
+        assert taken == [1, 2, 3, 4]
+        await loop.stop()
+
+    _run(scenario)
 
 
 def test_its_silence_is_the_time_since_a_step_ended_well() -> None:

@@ -16,7 +16,7 @@ from pgw.cli.lazy import examples, group
 from pgw.cli.names import breaker_named
 from pgw.cli.screen import Live, Row, Screen
 from pgw.cli.spans import now, ttl_of
-from pgw.cli.words import say
+from pgw.cli.words import say, width
 
 app = group("See the breakers, and force one open or closed until a set time.")
 
@@ -187,7 +187,7 @@ def _force(
     )
     with connect() as api:
         preview = _preview(api, path, body, gateway, method)
-        say("\n".join(impact(preview, now())))
+        say("\n".join(impact(preview, now(), width())))
         if dry_run:
             return foreseen(preview)
         given = reason_of(order, preview["environment"])

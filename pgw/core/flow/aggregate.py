@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 COUNT_EVERY_S = 0.1
 
 COUNTED_AT_ONCE = 250
-"""Events folded in one go: about a millisecond that requests of the same process wait for."""
+"""Events of the ledger folded in one go: about a millisecond that requests of the same process wait for."""
+
+DELIVERED_AT_ONCE = 1000
+"""Entries of the stream folded in one go. What many events add to the same counters is one sum, and one trip."""
 
 MAX_ROUNDS = 20
 """Batches of one step."""
@@ -142,17 +145,21 @@ class Consumer:
         self._next_claim = clock.elapsed()
         self.claim_idle_ms = CLAIM_IDLE_MS
 
-    async def step(self) -> int:
-        """Count what there is; return how many events. Raises HotUnavailable, and LedgerUnavailable for a burial."""
+    async def step(self, wait_ms: int = 0) -> int:
+        """Count what there is, or what comes first within `wait_ms`; return how many events.
+
+        Raises HotUnavailable, and LedgerUnavailable for a burial.
+        """
         counted = 0
         if self._clock.elapsed() >= self._next_claim:
             self._next_claim = self._clock.elapsed() + CLAIM_EVERY_S
-            counted += await self._take(await self._stream.claim(self._name, self.claim_idle_ms, COUNTED_AT_ONCE))
+            counted += await self._take(await self._stream.claim(self._name, self.claim_idle_ms, DELIVERED_AT_ONCE))
         for _ in range(MAX_ROUNDS):
-            entries = await self._stream.deliver(self._name, COUNTED_AT_ONCE, 0)
-            if not entries:
+            entries = await self._stream.deliver(self._name, DELIVERED_AT_ONCE, wait_ms)
+            counted += await self._take(entries) if entries else 0
+            if len(entries) < DELIVERED_AT_ONCE:
                 break
-            counted += await self._take(entries)
+            wait_ms = 0
         return counted
 
     async def _take(self, entries: Sequence[Entry]) -> int:
@@ -189,11 +196,20 @@ class _Poisoned(Struct, frozen=True):
 class Tail:
     """Counts into this process's own hot state, straight from the ledger: the order of publication is the stream."""
 
-    def __init__(self, ledger: Ledger, hot: InProcess, clock: Clock, counter: Counter | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        hot: InProcess,
+        clock: Clock,
+        counter: Counter | None = None,
+        last: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Take parts. `last`: the last number published, where somebody here knows it: nothing is read for nothing."""
         self._ledger = ledger
         self._hot = hot
         self._clock = clock
         self._counter = counter or Counter()
+        self._last = last
         self._cursor: int | None = None
         self._first = 0
         self._tries: dict[int, _Poisoned] = {}
@@ -207,6 +223,9 @@ class Tail:
             self._cursor = await self._ledger.read(first_since, moment) - 1
         counted = self._count([(number, each.raw) for number, each in self._tries.items()])
         for _ in range(MAX_ROUNDS):
+            if self._cursor == self._last():
+                self.caught_up = True
+                break
             rows = await self._ledger.read(rows_after, self._cursor, COUNTED_AT_ONCE)
             if rows:
                 # Nothing is awaited between the two: what is counted is behind the cursor, whatever happens next.

@@ -1,6 +1,9 @@
 """Committed events -> their order: numbers without a gap in the ledger, and the same events on the stream."""
 
+import asyncio
 import logging
+from collections.abc import Awaitable
+from typing import TypeVar, cast
 
 from pgw.core.flow.leader import Leader
 from pgw.core.flow.rebuild import rebuild
@@ -9,6 +12,9 @@ from pgw.core.ledger.outbox import PUBLISH, Numbering, numbering, rows_after
 from pgw.core.ports import Clock, HotState, HotUnavailable, Ledger
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 RELAY_EVERY_S = 0.1
 
@@ -44,6 +50,12 @@ class Relay:
         self._next_alarm = clock.elapsed()
         self.leads = False
         """Whether this process led at its last step."""
+        self._last: int | None = None
+
+    @property
+    def last(self) -> int | None:
+        """The last number given, as of the last step; None where another leads, and where there is a stream."""
+        return self._last if self.leads else None
 
     async def step(self) -> int:
         """Number what waits and append what is numbered; return how many events moved, 0 where another process leads.
@@ -54,10 +66,14 @@ class Relay:
         if not await self._leader.hold():
             return 0
         self.leads = True
-        if self._shared is None:
-            found = await self._ledger.read(numbering)
-            return await self._number(found) - found.last
-        return await self._publish(*self._shared)
+        if self._shared is not None:
+            return await self._publish(*self._shared)
+        found = await self._ledger.read(numbering)
+        if found.is_waiting:
+            # Until the end it is not known which numbers are given, and after a fault neither.
+            self._last = None
+        self._last = await self._number(found)
+        return self._last - found.last
 
     async def close(self) -> None:
         """Give the lead up."""
@@ -77,8 +93,7 @@ class Relay:
         if state.top > found.last:
             self._alarm(state.top, found.last)
             return 0
-        last = await self._number(found)
-        return await self._append(stream, state.top) if last > state.top else 0
+        return await self._append(stream, state.top, await self._number_some(found))
 
     def _alarm(self, top: int, last: int) -> None:
         """Tell that the stream knows numbers the ledger never gave; none is given until somebody decides."""
@@ -96,20 +111,48 @@ class Relay:
         for _ in range(MAX_ROUNDS):
             if not found.is_waiting:
                 break
-            await self._ledger.commit(PUBLISH, {"first": found.last + 1})
-            found = await self._ledger.read(numbering)
+            found = await self._number_some(found)
         return found.last
 
-    async def _append(self, stream: Stream, top: int) -> int:
-        appended = 0
-        for _ in range(MAX_ROUNDS):
-            rows = await self._ledger.read(rows_after, top, APPENDED)
-            if not rows:
+    async def _number_some(self, found: Numbering) -> Numbering:
+        """Number a part of what waits, if anything does; return where the numbering stands then."""
+        if not found.is_waiting:
+            return found
+        await self._ledger.commit(PUBLISH, {"first": found.last + 1})
+        return await self._ledger.read(numbering)
+
+    async def _append(self, stream: Stream, top: int, found: Numbering) -> int:
+        """Append what is numbered, while more is being numbered: the database and Redis work side by side."""
+        first = top
+        for left in reversed(range(MAX_ROUNDS)):
+            if top >= found.last:
                 break
-            reached = await stream.append(top, rows)
-            if reached != rows[-1].published:
-                log.warning("the stream went from event %d to %d meanwhile: looking again", top, reached)
+            asked = self._append_some(stream, top)
+            if left:
+                found, reached = await _both(self._number_some(found), asked)
+            else:
+                reached = await asked
+            if reached is None:
                 break
-            appended += len(rows)
             top = reached
-        return appended
+        return top - first
+
+    async def _append_some(self, stream: Stream, top: int) -> int | None:
+        """Append what follows `top`; return the new top, None where the stream was not at `top` any more."""
+        rows = await self._ledger.read(rows_after, top, APPENDED)
+        if not rows:
+            return None
+        reached = await stream.append(top, rows)
+        if reached == rows[-1].published:
+            return reached
+        log.warning("the stream went from event %d to %d meanwhile: looking again", top, reached)
+        return None
+
+
+async def _both(one: Awaitable[T], two: Awaitable[U]) -> tuple[T, U]:
+    """Wait for both, whatever becomes of either, then raise the fault of the first that has one."""
+    results = await asyncio.gather(one, two, return_exceptions=True)
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return cast("tuple[T, U]", tuple(results))

@@ -32,6 +32,9 @@ FLEET = "{pgw}:fleet"
 METRICS = "{pgw}:metrics:"
 BREAKER = "{pgw}:breaker:"
 
+GONE = "its state was lost, or never there"
+"""Why a hot state that can be reached is of no use: it was wiped, or nobody has begun it yet."""
+
 Word = str | bytes | int
 
 
@@ -79,9 +82,9 @@ class Server:
             async with asyncio.timeout(within_s):
                 yield
         except self._faults as fault:
-            told = str(fault)
+            told = str(fault) or f"no answer within {within_s:g} s"
             lost = scripts.LOST in told or "NOGROUP" in told
-            raise HotUnavailable("lost" if lost else f"{type(fault).__name__}: {told}") from fault
+            raise HotUnavailable(GONE if lost else f"{type(fault).__name__}: {told}") from fault
 
 
 def connect(url: str) -> Server:
@@ -158,7 +161,7 @@ class OnRedis:
             (("TIME",), ("HGET", STATE, "generation"), ("HGETALL", f"{METRICS}{guess}:revs"))
         )
         if stored is None:
-            raise HotUnavailable("lost")
+            raise HotUnavailable(GONE)
         generation = int(stored)
         if generation != guess:
             flat = await self._server.ask("HGETALL", f"{METRICS}{generation}:revs")

@@ -10,6 +10,7 @@ from pgw.core.hot.in_process import KEPT_S
 from pgw.core.hot.on_redis import (
     ANSWER_WITHIN_S,
     GENERATION,
+    GONE,
     METRICS,
     STATE,
     Server,
@@ -75,7 +76,7 @@ class Lag(Struct, frozen=True):
 
 
 class Stream:
-    """One stream and the group that counts it. Every method may raise HotUnavailable; "lost" says that it was wiped."""
+    """One stream and the group that counts it. Every method may raise HotUnavailable; GONE says that it was wiped."""
 
     def __init__(self, server: Server | str, key: str, group: str) -> None:
         self._server = connect(server) if isinstance(server, str) else server
@@ -110,7 +111,7 @@ class Stream:
         await self._server.run(scripts.SWITCH, (STATE, self._key), words, SWITCH_WITHIN_S)
         state = await self.state()
         if state is None:
-            raise HotUnavailable("lost")
+            raise HotUnavailable(GONE)
         return state
 
     async def append(self, after: int, entries: Sequence[tuple[int, bytes]]) -> int:

@@ -1,0 +1,300 @@
+"""Redis is wiped, stopped, killed under load, one gateway dead: payments go on, and then all is as it should be."""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgw.core.plan import HOT_LIMIT
+from pgw.settings import load
+from tests.core.hot.mortal import MortalRedis, mortal_redis
+from tests.ledgers import administrator, opened
+from tests.seams.counting import by_minute, history, is_quiet, recount, shared_counts
+from tests.seams.fleet import Crowd, Customers, Fleet, Server, Told, fleet
+from tests.services import UnavailableError, ask_redis
+
+PAUSE_VARIABLE = "PGW_TEST_REDIS_PAUSE_S"
+PAUSE_S = int(os.environ.get(PAUSE_VARIABLE, "6"))
+"""How long Redis is stopped, and how long it is dead; the tag `degraded` comes after two seconds of it."""
+
+RATE = 40
+"""Payments a second, both servers together: two cores are shared by nine processes."""
+
+CALM_S, AFTER_S = 2, 3
+BUDGET_MS, TIMEOUT_MS = 2_000, 800
+SLACK_S = 2.0
+"""How much longer than its merchant's budget a payment may take to be answered."""
+
+HEALED_WITHIN_S = 45.0
+FROM_ONE_POINT = 0.01
+
+HEALTHY, FAULTY = "m_healthy", "m_faulty"
+"""Two merchants pay under the same keys: what the sandbox draws for a payment goes by its key."""
+
+DEAD, FORCED, WELL = "hdfc", "axis", "icici"
+ENDED = "SELECT merchant_id, status, count(*)::int FROM payments GROUP BY 1, 2"
+CALLED = """
+SELECT p.merchant_id, a.gateway_id, a.circuit_breaker_state, count(*)::int
+FROM attempts a JOIN payments p USING (payment_id) WHERE a.status <> 'SKIPPED' GROUP BY 1, 2, 3
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[MortalRedis]:
+    """Give a Redis that may be ended, unless the only one there is somebody else's."""
+    try:
+        with mortal_redis() as server:
+            yield server
+    except UnavailableError as fault:
+        pytest.skip(f"redis is not there: {fault}")
+
+
+@dataclass
+class _Faulty:
+    """A run with its faults: how many were sent, and when Redis was away, epoch seconds."""
+
+    sent: int = 0
+    away: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    async def send(self, crowd: Crowd, seconds: float) -> None:
+        """Let the crowd go on for so long."""
+        self.sent += await crowd.send(round(seconds * RATE), FAULTY, self.sent)
+
+    @asynccontextmanager
+    async def fault(self, name: str) -> AsyncIterator[None]:
+        """Note from when to when a fault lasted."""
+        begin = time.time()
+        yield
+        self.away[name] = (begin, time.time())
+
+    def during(self, name: str, at: float) -> bool:
+        """Whether a moment lies in a fault, and so far that what is known of Redis must be too old."""
+        begin, end = self.away[name]
+        return begin + HOT_LIMIT.total_seconds() < at < end
+
+
+SECONDS = CALM_S + AFTER_S + PAUSE_S + AFTER_S + PAUSE_S + AFTER_S
+
+
+async def _with_faults(crowd: Crowd, running: Fleet, redis: MortalRedis) -> _Faulty:
+    """Wipe it, stop it, kill it; while it is dead, restart a server."""
+    run = _Faulty()
+    await run.send(crowd, CALM_S)
+    async with run.fault("wiped"):
+        await asyncio.to_thread(ask_redis, redis.url, "FLUSHALL")
+    await run.send(crowd, AFTER_S)
+    async with run.fault("stopped"):
+        redis.pause()
+        await run.send(crowd, PAUSE_S)
+        await asyncio.to_thread(_look_while_away, crowd.servers)
+        redis.resume()
+    await run.send(crowd, AFTER_S)
+    async with run.fault("killed"):
+        await asyncio.to_thread(redis.kill)
+        await asyncio.gather(run.send(crowd, PAUSE_S), _restart(crowd, running))
+        await asyncio.to_thread(_look_while_away, crowd.servers)
+        await asyncio.to_thread(redis.start)
+    await run.send(crowd, AFTER_S)
+    return run
+
+
+async def _restart(crowd: Crowd, running: Fleet) -> None:
+    """Stop a server while the other takes its payments, and start another in its place, without a Redis."""
+    old = crowd.servers.pop(0)
+    await asyncio.gather(*crowd.paying)
+    assert await asyncio.to_thread(old.stop) == 0, old.words()
+    crowd.servers.append(await asyncio.to_thread(running.serve))
+
+
+def _look_while_away(servers: Sequence[Server]) -> None:
+    """Who asks a server now is told that it serves, that something is wrong, and that the order holds."""
+    for each in servers:
+        status, document = each.ask("GET", "/ops/readiness")
+        assert (status, document["status"]) == (200, "degraded"), document
+        order = each.breaker(FORCED)["override"]
+        assert (order["state"], order["reason"]) == ("FORCED_OPEN", "drill")
+
+
+def _prepare(server: Server) -> None:
+    """The gateway that everybody would choose is dead, the second is forced open, the third fails now and then."""
+    _, document = server.ask("GET", "/scoring/config")
+    document["method_affinity"] = {DEAD: {"UPI": 1.0}, FORCED: {"UPI": 0.9}, WELL: {"UPI": 0.1}}
+    assert server.ask("PUT", "/scoring/config", document)[0] == 200
+    behaviours: dict[str, dict[str, Any]] = {
+        DEAD: {"outage": ["2026-01-01T00:00Z/P9999D"]},
+        FORCED: {},
+        WELL: {"success_rate": 0.95, "timeout_rate": 0.02, "latency_ms": 20},
+    }
+    for gateway_id, behaviour in behaviours.items():
+        assert server.ask("PATCH", f"/gateways/{gateway_id}", {"sandbox": {"UPI": behaviour}})[0] == 200
+    for merchant_id in (HEALTHY, FAULTY):
+        policy = {
+            "merchant_id": merchant_id,
+            "max_attempts": 3,
+            "latency_budget_ms": BUDGET_MS,
+            "retry_on_timeout": False,
+            "enabled": True,
+        }
+        assert server.ask("PUT", f"/retry-policy/{merchant_id}", policy)[0] == 200
+    assert server.ask("POST", f"/circuit-breaker/force-open/{FORCED}/UPI", {"reason": "drill"})[0] == 200
+
+
+def _started(running: Fleet) -> list[Server]:
+    running.upgrade()
+    servers = [running.serve(), running.serve()]
+    for kind in ("metrics", "metrics", "verify"):
+        running.work(kind)
+    _prepare(servers[0])
+    return servers
+
+
+async def _warm(crowd: Crowd) -> None:
+    """Pay until both servers have left the dead gateway."""
+    number = 0
+    async with asyncio.timeout(HEALED_WITHIN_S):
+        while any(each.breaker(DEAD)["state"] == "CLOSED" for each in crowd.servers):
+            number += await crowd.send(RATE // 2, "m_warm", number)
+            await crowd.answers()
+
+
+def _rates(database: str) -> dict[str, tuple[float, Counter[str]]]:
+    """Return each merchant's share of payments that succeeded, and how all of them ended."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    with administrator(database) as session:
+        for merchant_id, status, count in session.execute(ENDED).fetchall():
+            found[merchant_id][status] += count
+    return {name: (ends["SUCCESS"] / ends.total(), ends) for name, ends in found.items()}
+
+
+async def _healed(database: str, redis_url: str) -> float:
+    """Wait until every payment has its end, and everything is counted; return the seconds it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(HEALED_WITHIN_S), opened(database) as ledger:
+        while True:
+            is_over = all(set(ends) <= {"SUCCESS", "FAILURE"} for _, ends in _rates(database).values())
+            if is_over and await is_quiet(ledger, redis_url):
+                expected = recount(database)
+                if (await shared_counts(redis_url), history(database)) == (expected, by_minute(expected)):
+                    return time.monotonic() - began
+            await asyncio.sleep(0.2)
+
+
+async def _current(crowd: Crowd) -> None:
+    """Pay at each server until a decision is no longer degraded."""
+    async with asyncio.timeout(HEALED_WITHIN_S):
+        for server in crowd.servers:
+            is_degraded = True
+            while is_degraded:
+                key = f"again-{server.process.pid}-{time.monotonic()}"
+                told = await crowd.customers.pay(server, crowd.at(server), key, "m_warm")
+                [decision] = await crowd.customers.decisions(crowd.at(server), [told.document["payment_id"]])
+                is_degraded = decision["degraded"]
+                await asyncio.sleep(0.05)
+
+
+def _moment(decision: dict[str, Any]) -> float:
+    return datetime.fromisoformat(decision["decided_at"]).timestamp()
+
+
+def _judge_answers(name: str, told: Sequence[Told]) -> None:
+    """Every payment was taken, and answered within its budget and a little."""
+    codes = Counter(each.code for each in told)
+    took = sorted(each.took_s for each in told)
+    print(
+        f"{name}: {len(told)} payments, answers {dict(codes)}, p50 {1000 * took[len(took) // 2]:.0f} ms,"
+        f" p99 {1000 * took[int(len(took) * 0.99)]:.0f} ms, longest {1000 * took[-1]:.0f} ms (budget {BUDGET_MS} ms)"
+    )
+    assert codes.keys() <= {201, 202}
+    assert took[-1] <= BUDGET_MS / 1000 + SLACK_S
+
+
+def _judge_decisions(run: _Faulty, decisions: Sequence[dict[str, Any]]) -> None:
+    """The forced gateway is left out by all; degraded are those made while Redis was long away, not those before."""
+    assert all({"gateway_id": FORCED, "reason": "FORCED_OPEN"} in each["excluded"] for each in decisions)
+    degraded = sorted(_moment(each) for each in decisions if each["degraded"])
+    print(f"decisions: {len(decisions)}, {FORCED} FORCED_OPEN in all of them, degraded {len(degraded)}")
+    calm = [each for each in decisions if _moment(each) < run.away["wiped"][0]]
+    assert not all(each["degraded"] for each in calm)
+    ends = [*(begin for begin, _ in run.away.values()), float("inf")][1:]
+    moments = [_moment(each) for each in decisions]
+    for (name, (begin, end)), following in zip(run.away.items(), ends, strict=True):
+        late = [at for at in moments if run.during(name, at)]
+        tagged = set(late) & set(degraded)
+        stale_s = max((at - end for at in degraded if end <= at < following), default=0.0)
+        print(
+            f"  {name} for {end - begin:.1f} s: {sum(begin <= at <= end for at in moments)} decisions,"
+            f" {len(late)} from 2 s on, {len(tagged)} degraded; the last one {stale_s:.1f} s after its return"
+        )
+        assert tagged == set(late)
+        assert late or name == "wiped"
+
+
+async def _rebuilt(running: Fleet) -> None:
+    """A rebuild finds that everything is as the ledger has it."""
+    said = await asyncio.to_thread(running.type, "pgw rebuild -o json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    print(f"pgw rebuild: {found['events']} events, {found['differing']} counters differ")
+    assert (found["was_lost"], found["under_way"], found["differences"]) == (False, 0, [])
+
+
+def _judge_ends(database: str) -> None:
+    """Both runs ended alike; the forced gateway was never called, the dead one only to probe it."""
+    rates = _rates(database)
+    with administrator(database) as session:
+        called = session.execute(CALLED).fetchall()
+    for name, (rate, ends) in ((each, rates[each]) for each in (HEALTHY, FAULTY)):
+        mine = {
+            f"{gateway_id} {state}": count for merchant_id, gateway_id, state, count in called if merchant_id == name
+        }
+        print(f"{name}: {rate:.2%} succeeded, {dict(ends)}, calls {mine}")
+        assert f"{DEAD} CLOSED" not in mine
+    assert FORCED not in {gateway_id for _, gateway_id, _, _ in called}
+    assert abs(rates[HEALTHY][0] - rates[FAULTY][0]) <= FROM_ONE_POINT
+
+
+async def _both_runs(crowd: Crowd, running: Fleet, redis: MortalRedis, database: str) -> None:
+    """Let them pay with a Redis, then without one now and then; judge what they were told, and what is left."""
+    await _warm(crowd)
+    sent = await crowd.send(SECONDS * RATE, HEALTHY, 0)
+    _judge_answers("nothing happens", await crowd.answers())
+    run = await _with_faults(crowd, running, redis)
+    told = await crowd.answers()
+    assert sent == run.sent
+    _judge_answers("Redis is lost three times", told)
+    await _current(crowd)
+    healed_s = await _healed(database, redis.url)
+    ids = [each.document["payment_id"] for each in told]
+    _judge_decisions(run, await crowd.customers.decisions(crowd.at(crowd.servers[0]), ids))
+    print(f"hot metrics equal a recount {healed_s:.1f} s after the last payment")
+    _judge_ends(database)
+    assert {each.breaker(DEAD)["state"] for each in crowd.servers} <= {"OPEN", "HALF_OPEN"}
+    await _rebuilt(running)
+
+
+def test_without_redis_payments_go_on_and_all_heals_when_it_is_back(
+    tmp_path: Path, database_url: str, redis: MortalRedis
+) -> None:
+    """Wiped, stopped, killed; the success rate is that of the run in which nothing happened, within a point."""
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis.url, "GATEWAY_TIMEOUT_MS": str(TIMEOUT_MS)}
+
+    async def scenario(running: Fleet) -> None:
+        servers = await asyncio.to_thread(_started, running)
+        async with Customers() as customers, asyncio.TaskGroup() as group:
+            crowd = Crowd(customers, servers, group, RATE)
+            await _both_runs(crowd, running, redis, load({"DATABASE_URL": database_url}).database)
+
+    print(f"\nRedis is away for {PAUSE_S} s at a time ({PAUSE_VARIABLE})")
+    with fleet(tmp_path, **stores) as running:
+        asyncio.run(scenario(running))
