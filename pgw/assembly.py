@@ -3,12 +3,15 @@
 import os
 import secrets
 import socket
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from random import Random
 
+from pgw.core.flow.auditor import Auditor
 from pgw.core.flow.breakers import Breakers
 from pgw.core.flow.clock import SystemClock
 from pgw.core.flow.entropy import Entropy
+from pgw.core.flow.keyring import Keyring
 from pgw.core.flow.mirror import Mirror
 from pgw.core.flow.owned import OwnedTasks
 from pgw.core.flow.pulse import Pulse
@@ -24,6 +27,7 @@ from pgw.core.ledger.configuration import RAZORPAY, SANDBOX_GATEWAYS
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.store import identity
 from pgw.core.payment import Method
+from pgw.core.plan import Snapshot
 from pgw.core.ports import Clock, Gateway, Heartbeat, World
 from pgw.settings import Settings
 
@@ -49,11 +53,13 @@ class House:
     process: str
     world: World
     snapshots: Snapshots
+    keyring: Keyring
     ledger: OpenLedger
     hot: Hot
     circuit: Breakers
     mirror: Mirror
     pulse: Pulse
+    auditor: Auditor
     book: Book
     tasks: OwnedTasks
 
@@ -100,6 +106,10 @@ def open_gateways(settings: Settings, book: Book, clock: Clock, told: Told) -> d
     return gateways
 
 
+Adapters = Callable[[Settings, Book, Clock, Told], dict[str, Gateway]]
+"""What makes the gateways of a world: `open_gateways`, unless a world is opened with doubles in their place."""
+
+
 def _why_unavailable(gateway_id: str, gateways: Container[str], only: frozenset[str] | None) -> str | None:
     if gateway_id == RAZORPAY.gateway_id and gateway_id not in gateways:
         return "RAZORPAY_KEY_ID and RAZORPAY_KEY_SECRET are not both set"
@@ -110,21 +120,7 @@ def _why_unavailable(gateway_id: str, gateways: Container[str], only: frozenset[
     return None
 
 
-async def open_house(settings: Settings, role: str, only: frozenset[str] | None = None) -> House:
-    """Open the stores and build the world.
-
-    `role`: what this process is to others, see `pulse`. `only`: the gateways that may take new payments in it.
-    """
-    clock, rng, process, tasks = SystemClock(), Entropy(), process_name(), OwnedTasks()
-    book = Book(settings.home / SANDBOX_BOOK)
-
-    def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
-        gateway = snapshots.current.gateway(gateway_id)
-        return None if gateway is None else gateway.sandbox.get(method)
-
-    gateways = open_gateways(settings, book, clock, told)
-    ledger, hot = OpenLedger(settings.database), open_hot(settings, clock)
-    snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
+def _breakers(process: str, clock: Clock, rng: Random, hot: Hot, snapshots: Snapshots) -> Breakers:
     circuit = Breakers(
         process,
         clock,
@@ -134,12 +130,53 @@ async def open_house(settings: Settings, role: str, only: frozenset[str] | None 
         lambda: snapshots.see_breakers(circuit.views()),
         shared=hot.stream is not None,
     )
+    return circuit
+
+
+def _told(current: Callable[[], Snapshot]) -> Told:
+    """Look up how a sandbox is configured to behave, as the configuration now is."""
+
+    def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
+        gateway = current().gateway(gateway_id)
+        return None if gateway is None else gateway.sandbox.get(method)
+
+    return told
+
+
+async def _read_first(ledger: OpenLedger, snapshots: Snapshots, keyring: Keyring, circuit: Breakers) -> str:
+    """Take in what the ledger knows; return its name."""
+    await snapshots.refresh()
+    await keyring.refresh()
+    circuit.remember(await ledger.read(last_shared))
+    return await ledger.read(identity)
+
+
+async def open_house(
+    settings: Settings,
+    role: str,
+    only: frozenset[str] | None = None,
+    *,
+    adapters: Adapters = open_gateways,
+    clock: Clock | None = None,
+) -> House:
+    """Open the stores and build the world.
+
+    `role`: what this process is to others, see `pulse`. `only`: the gateways that may take new payments in it.
+    `clock`: the system's where none is given.
+    """
+    clock = clock or SystemClock()
+    rng, process, tasks = Entropy(), process_name(), OwnedTasks()
+    book = Book(settings.home / SANDBOX_BOOK)
+
+    gateways = adapters(settings, book, clock, _told(lambda: snapshots.current))
+    ledger, hot = OpenLedger(settings.database), open_hot(settings, clock)
+    snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
+    circuit = _breakers(process, clock, rng, hot, snapshots)
+    keyring = Keyring(ledger, clock)
     mirror = Mirror(hot.state, clock)
     pulse = Pulse(process, role, hot.state, mirror, circuit, snapshots, clock)
     try:
-        ledger_id = await ledger.read(identity)
-        await snapshots.refresh()
-        circuit.remember(await ledger.read(last_shared))
+        ledger_id = await _read_first(ledger, snapshots, keyring, circuit)
         await pulse.catch_up()
     except BaseException:
         await hot.state.close()
@@ -161,11 +198,13 @@ async def open_house(settings: Settings, role: str, only: frozenset[str] | None 
         process=process,
         world=world,
         snapshots=snapshots,
+        keyring=keyring,
         ledger=ledger,
         hot=hot,
         circuit=circuit,
         mirror=mirror,
         pulse=pulse,
+        auditor=Auditor(ledger, clock, rng),
         book=book,
         tasks=tasks,
     )

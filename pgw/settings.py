@@ -60,6 +60,7 @@ SETTINGS = (
         "RAZORPAY_KEY_ID", "unset", "with the secret, enables the gateway `razorpay`; `rzp_test_...` or `rzp_live_...`"
     ),
     Setting("RAZORPAY_KEY_SECRET", "unset", "the secret of that key"),
+    Setting("RAZORPAY_WEBHOOK_SECRET", "unset: no webhooks", "signs its webhooks; comma-separated, newest first"),
     Setting("RAZORPAY_BASE_URL", "`https://api.razorpay.com`", "`http://` only to loopback, such as `pgw sandbox`"),
     Setting("GATEWAY_TIMEOUT_MS", "`2500`", "total time of one attempt; a gateway's own `timeout_ms` beats it"),
     Setting("PGW_SERVER", "unset: the local server, else the stores", "the server the command line speaks to"),
@@ -89,6 +90,7 @@ class Settings:
     admin_keys: tuple[str, ...] = field(repr=False)
     razorpay_key_id: str | None
     razorpay_key_secret: str | None = field(repr=False)
+    razorpay_webhook_secrets: tuple[str, ...] = field(repr=False)
     razorpay_base_url: str
     gateway_timeout_ms: int
     server: str | None
@@ -127,7 +129,8 @@ class Settings:
 def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settings:
     """Read the settings; a flag that is given (`bind=`) beats its variable. Raises PgwError naming every bad value."""
     bad: list[str] = []
-    keys = _keys(environ.get("INTERNAL_API_KEY", DEVELOPMENT_KEY), bad)
+    keys = _secrets("INTERNAL_API_KEY", environ.get("INTERNAL_API_KEY", DEVELOPMENT_KEY), bad)
+    signing = environ.get("RAZORPAY_WEBHOOK_SECRET")
     own_key = "INTERNAL_API_KEY" in environ and DEVELOPMENT_KEY not in keys
     host, port = _bind(flags.get("bind") or environ.get("BIND_ADDR"), bad, own_key=own_key)
     settings = Settings(
@@ -143,6 +146,7 @@ def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settin
         admin_keys=keys,
         razorpay_key_id=environ.get("RAZORPAY_KEY_ID") or None,
         razorpay_key_secret=environ.get("RAZORPAY_KEY_SECRET") or None,
+        razorpay_webhook_secrets=_secrets("RAZORPAY_WEBHOOK_SECRET", signing, bad) if signing else (),
         razorpay_base_url=_address("RAZORPAY_BASE_URL", environ.get("RAZORPAY_BASE_URL") or RAZORPAY, bad),
         gateway_timeout_ms=_whole(environ, "GATEWAY_TIMEOUT_MS", 2500, (50, 30_000), bad),
         server=_address("PGW_SERVER", environ["PGW_SERVER"], bad) if environ.get("PGW_SERVER") else None,
@@ -202,11 +206,11 @@ def _is_plaintext_elsewhere(url: str) -> bool:
     return not local and query.get("sslmode", [""])[-1] not in ENCRYPTED
 
 
-def _keys(text: str, bad: list[str]) -> tuple[str, ...]:
-    keys = tuple(key.strip() for key in text.split(","))
-    if not all(keys):
-        bad.append("INTERNAL_API_KEY has an empty member: remove the stray comma, or unset it")
-    return keys
+def _secrets(name: str, text: str, bad: list[str]) -> tuple[str, ...]:
+    members = tuple(member.strip() for member in text.split(","))
+    if not all(members):
+        bad.append(f"{name} has an empty member: remove the stray comma, or unset it")
+    return members
 
 
 def _bind(text: str | None, bad: list[str], *, own_key: bool) -> tuple[str, int]:

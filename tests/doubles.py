@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from pgw.core.breaker import Admission, Key, Sign
-from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.flow.owned import OwnedTasks
 from pgw.core.gateway import GatewayConfig
 from pgw.core.outcome import (
@@ -129,6 +129,9 @@ class ScriptedGateway:
         self.trouble: str | None = None
         self.book: dict[Reference, Entry] = {}
         self.answers: deque[Finding | BaseException] = deque()
+        self.reversal_keys: list[str] = []
+        self.reversed: dict[str, tuple[str, int]] = {}
+        self.reversal_answers: deque[ReversalRefused | Undecided | BaseException] = deque()
         self.when_called: Hook | None = None
         self._clock = clock
         self._acts = deque(act if isinstance(act, Act) else Act(act) for act in acts)
@@ -164,6 +167,17 @@ class ScriptedGateway:
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         self.captured.append(transaction_ref)
+
+    async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
+        """Give money back once for each key; a scripted fault comes after that, a scripted answer instead of it."""
+        self.reversal_keys.append(key)
+        told = self.reversal_answers.popleft() if self.reversal_answers else None
+        if isinstance(told, ReversalRefused | Undecided):
+            return told
+        self.reversed.setdefault(key, (transaction_ref, amount_minor))
+        if told is not None:
+            raise told
+        return Reversed(f"{self.gateway_id}-back")
 
     async def close(self) -> None:
         """Hold nothing."""

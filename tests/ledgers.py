@@ -17,7 +17,7 @@ from sqlalchemy import Table, select
 
 from pgw.core.breaker import State
 from pgw.core.context import make_context
-from pgw.core.enquiry import CHECK_LEASE, Settled, settle
+from pgw.core.enquiry import CHECK_LEASE, Conclusion, settle
 from pgw.core.facts import (
     Announced,
     Ended,
@@ -25,11 +25,11 @@ from pgw.core.facts import (
     Skipped,
     closing,
     opening,
-    settling,
     skipping,
     subject_of,
     turning,
 )
+from pgw.core.found import settling
 from pgw.core.ids import uuid7
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.payments import OPEN
@@ -38,6 +38,7 @@ from pgw.core.ledger.store import upgrade
 from pgw.core.ledger.writer import Runner
 from pgw.core.outcome import Finish, Unknown, Verdict, attempt_end, next_step
 from pgw.core.plan import Plan, make_plan, seed_of
+from pgw.core.watch import watch_of
 from tests.doubles import CAPTURED, NOON, request_of, snapshot_of
 
 T = TypeVar("T")
@@ -139,15 +140,17 @@ def opens(number: int, *, key: str | None = None, at: datetime = NOON, **changes
 
 
 def ended(verdict: Verdict, number: int = 1, at: datetime = NOON, check_at: datetime | None = None) -> Ended:
-    """End attempt `number`; an unknown one is asked about two seconds later."""
+    """End attempt `number`; an unknown one is asked about two seconds later, one that failed is watched."""
     unknown = isinstance(verdict, Unknown)
+    end = attempt_end(verdict)
     return Ended(
         number,
         f"g{number}",
-        attempt_end(verdict),
+        end,
         at,
         12,
         check_at or (at + timedelta(seconds=2) if unknown else None),
+        watch_of(end, at, at, Random(number)),
     )
 
 
@@ -202,15 +205,17 @@ def records(claim: Item, next_check_at: datetime, check_number: int = 1) -> Item
     return {**claim, **check, "next_check_at": next_check_at}
 
 
-def settles(claim: Item, found: Settled, payment: int, check_number: int = 1) -> Item:
+def settles(claim: Item, found: Conclusion, payment: int, check_number: int = 1) -> Item:
     """Write an enquiry that settled the attempt."""
     number, at = claim["attempt_number"], claim["claimed_at"]
     settlement = settle(found, 1000, "INR")
-    end = Ended(number, f"g{number}", settlement.end, at, None)
+    watch = watch_of(settlement.end, at, at, Random(number))
+    end = Ended(number, f"g{number}", settlement.end, at, None, None, watch)
     check = {"check_number": check_number, "checked_at": at, "result": "SUCCESS", "error_code": None}
     payment_id = id_of(payment)
     subject = subject_of(payment_id, plan_of(payment_id))
-    return settling(subject, end, settlement, number, 56, check, None, (id_of(payment, at), id_of(payment, at)))
+    ids = id_of(payment, at), uuid7(at, Random(f"{payment}-{number}-{check_number}"))
+    return settling(subject, end, settlement, number, 56, check, None, ids)
 
 
 Groups = Sequence[tuple[Phase, Sequence[Mapping[str, Any]]]]

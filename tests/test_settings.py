@@ -147,6 +147,18 @@ def test_an_empty_key_would_let_anybody_in_and_is_refused(keys: str) -> None:
     assert _refused({"INTERNAL_API_KEY": keys}).startswith("INTERNAL_API_KEY has an empty member: ")
 
 
+def test_several_webhook_secrets_are_valid_at_once_and_none_is_shown() -> None:
+    settings = load({"RAZORPAY_WEBHOOK_SECRET": "planted-new, planted-old"})
+    assert settings.razorpay_webhook_secrets == ("planted-new", "planted-old")
+    assert "planted" not in repr(settings)
+    assert load({}).razorpay_webhook_secrets == ()
+
+
+@pytest.mark.parametrize("secrets", [",", "a,", ",a", "a,,b", " ", "a, ,b"])
+def test_an_empty_webhook_secret_would_let_anybody_sign_and_is_refused(secrets: str) -> None:
+    assert _refused({"RAZORPAY_WEBHOOK_SECRET": secrets}).startswith("RAZORPAY_WEBHOOK_SECRET has an empty member: ")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

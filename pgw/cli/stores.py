@@ -1,12 +1,19 @@
 """Settings -> the configured ledger, or a refusal that names the way out: no command makes a store by accident."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.settings import Settings
+from pgw.settings import Settings, load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from sqlalchemy import Connection
+
+    from pgw.core.ledger.ledger import OpenLedger
     from pgw.core.ledger.store import SchemaStatus
+
+T = TypeVar("T")
 
 WAYS_OUT = "name one by PGW_HOME, DATABASE_URL or PGW_SERVER, or make it with 'pgw serve' or 'pgw db upgrade'"
 
@@ -33,3 +40,43 @@ def current_store(settings: Settings) -> None:
     status = existing_store(settings)
     if not status.is_current:
         raise CommandError(Exit.REFUSED, behind(status))
+
+
+def on_store() -> Settings:
+    """Return the settings of a command that works on the ledger itself; refuses one that is absent or old."""
+    settings = load()
+    current_store(settings)
+    return settings
+
+
+def read(settings: Settings, query: "Callable[[Connection], T]") -> T:
+    """Run one query on the ledger."""
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    from pgw.core.ledger.store import open_engine  # noqa: PLC0415  # sqlalchemy
+
+    engine = open_engine(settings.database)
+    try:
+        with engine.connect() as connection:
+            return query(connection)
+    except DBAPIError as fault:
+        kind = type(fault.orig).__name__
+        raise CommandError(Exit.ABSENT, f"the ledger could not be read ({kind}): is the database running?") from None
+    finally:
+        engine.dispose()
+
+
+def write(settings: Settings, work: "Callable[[OpenLedger], Coroutine[Any, Any, T]]") -> T:
+    """Run something that writes to the ledger."""
+    import asyncio  # noqa: PLC0415
+
+    from pgw.core.ledger.ledger import OpenLedger  # noqa: PLC0415  # sqlalchemy
+
+    async def run() -> T:
+        ledger = OpenLedger(settings.database)
+        try:
+            return await work(ledger)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(run())

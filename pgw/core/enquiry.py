@@ -1,20 +1,37 @@
-"""Finding, checks made -> what becomes of an unknown attempt, and when to ask again."""
+"""Finding, what was known before -> what becomes of an unknown attempt, and when to ask again."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
 
+import msgspec
 from msgspec import Struct
 
-from pgw.core.outcome import AttemptEnd, Captured, Decline, Finish, Unknown, attempt_end, checked_amount
-from pgw.core.payment import Status
+from pgw.core.outcome import (
+    AMOUNT_MISMATCH,
+    AttemptEnd,
+    Blame,
+    Captured,
+    Decline,
+    Finish,
+    Unknown,
+    attempt_end,
+    checked_amount,
+    declined,
+)
+from pgw.core.payment import AttemptStatus, Status
 
 
 class Pending(StrEnum):
-    """Answers that end nothing: the attempt stays under check."""
+    """Answers that by themselves end nothing: the attempt stays under check.
+
+    FAILED: failed, says the gateway, for a reason that leaves open whether money moved.
+    """
 
     ABSENT = "ABSENT"
     STILL_PENDING = "PENDING"
+    FAILED = "FAILED"
     UNREACHABLE = "UNREACHABLE"
 
 
@@ -39,9 +56,71 @@ class Reversed(Struct, frozen=True):
     reversal_ref: str
 
 
+class ReversalRefused(Struct, frozen=True):
+    """The gateway will not give the money back, however often it is asked."""
+
+    error_code: str
+
+
+Reversal = Reversed | ReversalRefused | Undecided
+"""What a gateway can answer to a reversal; Undecided: whether it took it on is not known."""
+
 Settled = Captured | Decline
 Finding = Settled | Authorized | Undecided
 """What an enquiry can find. NOT_SENT is not among it: a gateway that knows nothing of an attempt proves nothing."""
+
+
+class Unfit(Struct, frozen=True):
+    """Money is reserved that is not what was asked for: it is never captured, and a person judges."""
+
+    transaction_ref: str
+
+
+class Absent(Struct, frozen=True):
+    """The gateway knew nothing of the attempt, twice; nothing less can be written down as an absence."""
+
+    first_at: datetime
+    second_at: datetime
+    blame: Blame
+
+    def __post_init__(self) -> None:
+        """Refuse two answers that are not far enough apart."""
+        if self.second_at - self.first_at < ABSENT_APART:
+            raise ValueError("an absence needs two answers that lie apart")
+
+
+class Lapsed(Struct, frozen=True):
+    """Failed, for whatever reason, and the customer's time to act was over. Nobody asks another gateway any more."""
+
+    error_code: str
+    blame: Blame
+
+
+class GaveUp(Struct, frozen=True):
+    """Five days, and nobody could say: a person must. Time alone leads here, and from here to no status but review."""
+
+    blame: Blame
+    transaction_ref: str | None
+
+
+Conclusion = Captured | Unfit | Decline | Absent | Lapsed | GaveUp
+"""What ends an attempt under check. Only Decline, Absent and Lapsed mean failure, and each is made of answers."""
+
+ABSENT = "ABSENT"
+GAVE_UP = "GAVE_UP"
+"""Failure codes of a payment no gateway knew of, and of one that nobody could tell the end of."""
+
+ABSENT_AFTER = timedelta(minutes=15)
+"""From the end of an attempt's lease until an answer that it is unknown counts: gateways list with delay."""
+
+ABSENT_APART = timedelta(minutes=10)
+"""What lies at least between two such answers."""
+
+LONGEST_LEASE = timedelta(seconds=32)
+"""The longest time an attempt may have, and its margin: no charge leaves later than this after it was announced."""
+
+ACT_WITHIN = timedelta(minutes=15)
+"""The customer's time to act, from the answer that asks for it."""
 
 GIVE_UP_AFTER = timedelta(days=5)
 """RBI's turn-around time: a UPI debit without confirmation is reversed by the bank on T+5 at the latest."""
@@ -49,8 +128,10 @@ GIVE_UP_AFTER = timedelta(days=5)
 FIRST_CHECKS_S = (2, 5, 15, 30, 60, 120, 300, 600, 1800)
 """Seconds from one check to the next; most unknown payments settle within the first minute."""
 
-ACTION_CHECKS_S = (3,) * 20 + (15,) * 56
-"""Seconds between checks while the customer acts: as fast as people tap for a minute, then for a quarter of an hour."""
+ACTION_CHECKS_S = (3,) * 20 + (15,) * 56 + (60, 120, 300, 600, 1800)
+"""Seconds between checks while the customer acts: as fast as people tap for a minute, then for a quarter of an hour.
+
+Then less and less often: the time to act is over, and the gateway is about to say what came of it."""
 
 LATER_CHECKS_S = 3600
 JITTER = 0.2
@@ -70,33 +151,110 @@ def next_check_at(checks_made: int, now: datetime, rng: Random, *, at_customer: 
     return now + timedelta(seconds=delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER))
 
 
-def result_word(finding: Finding) -> str:
+class Answer(Struct, frozen=True):
+    """An earlier answer: when, and in which word it was recorded."""
+
+    at: datetime
+    result: str
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """What was known of an attempt before the newest answer.
+
+    `ended_at`: when its owner wrote how it ended, or a verifier that the lease was over. `at_customer`: the customer
+    was asked to act. `transaction_ref`: the gateway's own name for it, once it gave one. `blame`: as it was told.
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    at_customer: bool
+    transaction_ref: str | None
+    blame: Blame
+
+
+def judge(
+    finding: Captured | Unfit | Decline | Undecided, known: Known, earlier: Iterable[Answer], now: datetime
+) -> Conclusion | Undecided:
+    """Say what the newest answer comes to, together with what was known; `earlier` is looked at for an ABSENT only."""
+    if not isinstance(finding, Undecided):
+        return finding
+    match finding.result:
+        case Pending.ABSENT if (absent := _absence(known, earlier, now)) is not None:
+            return absent
+        case Pending.FAILED if known.at_customer and now >= known.ended_at + ACT_WITHIN:
+            code = finding.error_code or Pending.FAILED
+            return Lapsed(code, attempt_end(declined(code.lower())).blame)
+        case _ if now >= known.started_at + GIVE_UP_AFTER:
+            return GaveUp(known.blame, known.transaction_ref)
+        case _:
+            return finding
+
+
+def absence_counts_from(known: Known) -> datetime:
+    """Return the moment from which an ABSENT counts."""
+    return max(known.ended_at, known.started_at + LONGEST_LEASE) + ABSENT_AFTER
+
+
+def _absence(known: Known, earlier: Iterable[Answer], now: datetime) -> Absent | None:
+    """Put the newest ABSENT beside the first that counted. A gateway that ever knew the attempt contradicts itself."""
+    counts_from = absence_counts_from(known)
+    if known.transaction_ref is not None or now < counts_from:
+        return None
+    answers = [each for each in earlier if each.result != Pending.UNREACHABLE]
+    if any(each.result != Pending.ABSENT for each in answers):
+        return None
+    first = min((each.at for each in answers if each.at >= counts_from), default=now)
+    return Absent(first, now, known.blame) if now - first >= ABSENT_APART else None
+
+
+def result_word(finding: Finding | Unfit) -> str:
     """Name a finding the way the verification record shows it."""
     match finding:
         case Undecided(result=result):
             return result.value
         case Captured():
             return "SUCCESS"
-        case Authorized():
+        case Authorized() | Unfit():
             return "AUTHORIZED"
         case _:
             return "FAILURE"
 
 
 class Settlement(Struct, frozen=True):
-    """How a definitive answer ends the attempt and its payment."""
+    """How an attempt under check ends, and its payment. `moved`: the money that the gateway says it took."""
 
     end: AttemptEnd
     finish: Finish
+    moved: Captured | None = None
 
 
-def settle(found: Settled, amount_minor: int, currency: str) -> Settlement:
-    """Turn a definitive answer into an end; money of another amount or currency is for a person to judge."""
-    match checked_amount(found, amount_minor, currency):
-        case Unknown(error_code=code) as mismatch:
-            return Settlement(attempt_end(mismatch), Finish(Status.MANUAL_REVIEW, code))
-        case Captured() as captured:
-            return Settlement(attempt_end(captured), Finish(Status.SUCCESS))
+def settle(found: Conclusion, amount_minor: int, currency: str) -> Settlement:
+    """Turn a conclusion into an end; money of another amount or currency is for a person to judge."""
+    match found:
+        case Captured():
+            return _captured(found, amount_minor, currency)
+        case Unfit(transaction_ref=ref):
+            return _review(Unknown(AMOUNT_MISMATCH, Blame.GATEWAY, ref))
+        case GaveUp(blame=blame, transaction_ref=ref):
+            return _review(Unknown(GAVE_UP, blame, ref))
+        case Absent(blame=blame):
+            return _failed(AttemptEnd(AttemptStatus.FAILURE, ABSENT, blame))
+        case Lapsed(error_code=code, blame=blame):
+            return _failed(AttemptEnd(AttemptStatus.FAILURE, code, blame))
         case decline:
-            end = attempt_end(decline)
-            return Settlement(end, Finish(Status.FAILURE, end.error_code))
+            return _failed(attempt_end(decline))
+
+
+def _captured(found: Captured, amount_minor: int, currency: str) -> Settlement:
+    checked = checked_amount(found, amount_minor, currency)
+    if isinstance(checked, Unknown):
+        return msgspec.structs.replace(_review(checked), moved=found)
+    return Settlement(attempt_end(found), Finish(Status.SUCCESS), found)
+
+
+def _review(unknown: Unknown) -> Settlement:
+    return Settlement(attempt_end(unknown), Finish(Status.MANUAL_REVIEW, unknown.error_code))
+
+
+def _failed(end: AttemptEnd) -> Settlement:
+    return Settlement(end, Finish(Status.FAILURE, end.error_code))

@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from pgw.core.breaker import State
-from pgw.core.enquiry import Settlement
 from pgw.core.outcome import AttemptEnd, Finish
 from pgw.core.payment import NextAction, PaymentRequest, Status, masked
 from pgw.core.plan import Plan
+from pgw.core.transfer import Transfer, capture
+from pgw.core.watch import Watch
 
 EVENT_VERSION = 1
 """Version of the event document; a member is only ever added under the same version."""
@@ -96,7 +97,7 @@ class Skipped(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """One attempt's end: when, after how many milliseconds, and when to enquire if it is not definitive."""
+    """One attempt's end: when, after how many milliseconds; when to enquire if it is open, how it is watched if not."""
 
     number: int
     gateway_id: str
@@ -104,6 +105,7 @@ class Ended(Struct, frozen=True):
     at: datetime
     latency_ms: int | None
     next_check_at: datetime | None = None
+    watch: Watch | None = None
 
 
 def digest(request: PaymentRequest, ledger_id: str) -> str:
@@ -198,7 +200,9 @@ def _announced(attempt: Announced) -> Item:
     }
 
 
-def _ended(payment_id: str, ended: Ended, event: Event) -> Item:
+def ended_members(payment_id: str, ended: Ended, event: Event) -> Item:
+    """Lay out an attempt's end, and the watch that begins with it."""
+    watch = ended.watch
     return {
         "payment_id": payment_id,
         "end_number": ended.number,
@@ -210,13 +214,17 @@ def _ended(payment_id: str, ended: Ended, event: Event) -> Item:
         "end_next_check_at": ended.next_check_at,
         "ended_at": ended.at,
         "event": event,
+        "watch_cause": watch.cause if watch else None,
+        "watch_gateway_id": ended.gateway_id,
+        "watch_until": watch.until if watch else None,
+        "watch_next_check_at": watch.next_check_at if watch else None,
     }
 
 
 def turning(subject: Subject, ended: Ended, following: Announced, replanned: Plan | None, event_id: str) -> Item:
     """End attempt k and announce the next; `replanned` replaces the plan where a gateway turned out to be denied."""
     event = event_of("payment.attempted", event_id, subject, ended, ended.end.status, ended.latency_ms)
-    return {**_ended(subject.payment_id, ended, event), **_announced(following), "plan": replanned}
+    return {**ended_members(subject.payment_id, ended, event), **_announced(following), "plan": replanned}
 
 
 def skipping(payment_id: str, skipped: Skipped, at: datetime) -> Item:
@@ -243,36 +251,35 @@ def closing(
     """End the last attempt and set the payment's status; a payment that reached its end also says so in an event."""
     event = event_of("payment.attempted", event_ids[0], subject, ended, ended.end.status, ended.latency_ms)
     return {
-        **_ended(subject.payment_id, ended, event),
-        **_settled(subject, ended, finish, attempts_made, latency_ms, event_ids[1]),
+        **ended_members(subject.payment_id, ended, event),
+        **settled_members(subject, ended, finish, attempts_made, latency_ms, event_ids[1]),
+        **booking(_money_of(subject, ended, finish), event_ids[1]),
         "next_action": next_action,
     }
 
 
-def settling(
-    subject: Subject,
-    ended: Ended,
-    settlement: Settlement,
-    attempts_made: int,
-    latency_ms: int,
-    check: Item,
-    corrects: Corrects | None,
-    event_ids: tuple[str, str],
-) -> Item:
-    """End an unknown attempt, and its payment, by what an enquiry found; `corrects` is the end that was told before."""
-    finish = settlement.finish
-    event = event_of("payment.verified", event_ids[0], subject, ended, finish.status, latency_ms, corrects)
+def _money_of(subject: Subject, ended: Ended, finish: Finish) -> Transfer | None:
+    if finish.status is not Status.SUCCESS:
+        return None
+    return capture(ended.gateway_id, subject.merchant_id, subject.amount_minor, subject.currency)
+
+
+def booking(transfer: Transfer | None, transfer_id: str) -> Item:
+    """Lay out a transfer, under the id of the event that tells of its payment's end; all empty where no money moved."""
     return {
-        **_ended(subject.payment_id, ended, event),
-        **_settled(subject, ended, finish, attempts_made, latency_ms, event_ids[1]),
-        **check,
-        "next_action": None,
+        "transfer_id": transfer_id if transfer else None,
+        "transfer_kind": transfer.kind if transfer else None,
+        "debit_account": transfer.debit_account if transfer else None,
+        "credit_account": transfer.credit_account if transfer else None,
+        "transfer_amount_minor": transfer.amount_minor if transfer else None,
+        "transfer_currency": transfer.currency if transfer else None,
     }
 
 
-def _settled(
+def settled_members(
     subject: Subject, ended: Ended, finish: Finish, attempts_made: int, latency_ms: int, event_id: str
 ) -> Item:
+    """Lay out what becomes of the payment."""
     completed = None
     if finish.status.is_final:
         completed = event_of("payment.completed", event_id, subject, ended, finish.status, latency_ms)

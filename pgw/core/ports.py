@@ -1,7 +1,7 @@
 """What the flow asks of the world -> narrow interfaces, each with a real adapter and an embedded or virtual one."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 from typing import Any, Protocol, TypeVar
@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 
 from pgw.core.breaker import Admission, Breaker, Key, Sign
-from pgw.core.enquiry import Finding
+from pgw.core.enquiry import Finding, Reversal
 from pgw.core.outcome import Blame, NotSent, Verdict
+from pgw.core.pace import Pace
 from pgw.core.payment import Client, Customer, Instrument
 from pgw.core.plan import Snapshot
 from pgw.core.standing import Standing
@@ -61,6 +62,9 @@ class Gateway(Protocol):
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Ask for the money of an authorised payment. Whether it came, the next enquiry tells."""
+
+    async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
+        """Give captured money back. `key`, the same at each try of one reversal, makes it happen once."""
 
     async def close(self) -> None:
         """Give connections up."""
@@ -162,7 +166,7 @@ class World:
 
     `snapshot` returns the newest configuration and health. `timeout_ms` is the time of one attempt where a gateway
     names none. `ledger_id` keys the fingerprints of requests. `spawn` runs what must end even if nobody waits for it.
-    `circuit` holds the breakers.
+    `circuit` holds the breakers; `pace` is how fast enquiries may be made, which are no payments and move no breaker.
     """
 
     ledger: Ledger
@@ -174,3 +178,4 @@ class World:
     ledger_id: str
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     circuit: Circuit
+    pace: Pace = field(default_factory=Pace)

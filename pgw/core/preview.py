@@ -138,7 +138,7 @@ def _warnings(order: Order, before: Snapshot, after: Snapshot, remaining: tuple[
             f"{order.gateway.gateway_id} takes no {order.payment_method} payments now, whatever its breaker says"
         )
     if is_degraded(before, now):
-        found.append("what is known of health and traffic is old: this server has not heard from its stores lately")
+        found.append("what is known of health and traffic is old: a store does not answer, or nobody counts outcomes")
     return found
 
 

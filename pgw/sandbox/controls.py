@@ -11,6 +11,7 @@ from pgw.sandbox.faults import Fault
 from pgw.sandbox.refusals import CANCELLED, DECLINES, Failure, invalid
 from pgw.sandbox.requests import decode
 from pgw.sandbox.states import Payment
+from pgw.sandbox.webhooks import Target, loopback_of
 from pgw.sandbox.world import sandbox_of
 
 blueprint = Blueprint("sandbox")
@@ -64,6 +65,29 @@ async def set_faults(request: Request) -> HTTPResponse:
         raise invalid(f"There is no fault {', '.join(unknown)}; there are {', '.join(Fault)}", "next")
     sandbox_of(request).faults.set_next(map(Fault, wanted))
     return answer(sandbox_of(request).faults.document)
+
+
+@blueprint.get("/sandbox/webhooks")
+async def webhooks(request: Request) -> HTTPResponse:
+    """Show where events go, and how many were taken."""
+    return answer(sandbox_of(request).webhooks.document)
+
+
+@blueprint.put("/sandbox/webhooks")
+async def set_webhooks(request: Request) -> HTTPResponse:
+    """Tell a server on this machine what happens from now on."""
+    target = decode(request.body, Target)
+    if loopback_of(target.url) is None:
+        raise invalid("The url must be http:// to this machine, such as http://127.0.0.1:3000/webhooks/razorpay", "url")
+    sandbox_of(request).webhooks.tell(target)
+    return answer(sandbox_of(request).webhooks.document)
+
+
+@blueprint.delete("/sandbox/webhooks")
+async def end_webhooks(request: Request) -> HTTPResponse:
+    """Tell nobody any more."""
+    sandbox_of(request).webhooks.tell(None)
+    return answer(sandbox_of(request).webhooks.document)
 
 
 @blueprint.post("/sandbox/payments/<payment_id>/approve")

@@ -8,8 +8,8 @@ from typing import NoReturn
 import msgspec
 from sanic import HTTPResponse, Request
 
+from pgw.sandbox.clock import Clock
 from pgw.sandbox.faults import Fault
-from pgw.sandbox.world import Clock
 
 SLOW_S = 1.5
 DRIP_S = 1.0

@@ -14,17 +14,21 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.flow.clock import SystemClock
 from pgw.sandbox.app import create_app
 from pgw.sandbox.faults import Fault
+from pgw.sandbox.webhooks import Target
 from pgw.sandbox.world import KEY_ID, KEY_SECRET, Sandbox, new_sandbox
 
 BACKLOG = 1024
 LAST_PORT = 65_535
 
 
-def serve(bind: str, *, faults: Sequence[Fault] = (), approve_after_s: float | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Raises PgwError for every reason not to start."""
+def serve(
+    bind: str, *, faults: Sequence[Fault] = (), approve_after_s: float | None = None, target: Target | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT; `target` is told what happens. Raises PgwError for every reason not to start."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     with _listening(*_loopback(bind)) as listener, asyncio.Runner() as runner:
-        runner.run(_serve(new_sandbox(SystemClock(), standing=faults, approve_after_s=approve_after_s), listener))
+        sandbox = new_sandbox(SystemClock(), standing=faults, approve_after_s=approve_after_s)
+        runner.run(_serve(sandbox, listener, target))
 
 
 def _loopback(bind: str) -> tuple[str, int]:
@@ -62,7 +66,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(sandbox: Sandbox, listener: socket.socket) -> None:
+async def _serve(sandbox: Sandbox, listener: socket.socket, target: Target | None) -> None:
     """Run the app until told to stop, then end at once: nothing here is worth waiting for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -76,20 +80,22 @@ async def _serve(sandbox: Sandbox, listener: socket.socket) -> None:
     )
     await server.startup()
     await server.start_serving()
-    _greet(listener)
+    sandbox.webhooks.tell(target)
+    _greet(listener, target)
     await stop.wait()
     server.close()
     for connection in list(server.connections):
         connection.abort()
 
 
-def _greet(listener: socket.socket) -> None:
+def _greet(listener: socket.socket, target: Target | None) -> None:
     """Print the line that starts pgw against this sandbox; then, for people, how to play the customer."""
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    signing = "" if target is None else f"RAZORPAY_WEBHOOK_SECRET={target.secret} "
     sys.stdout.write(
         f"RAZORPAY_BASE_URL={address} RAZORPAY_KEY_ID={KEY_ID} RAZORPAY_KEY_SECRET={KEY_SECRET} "
-        "pgw serve --gateways razorpay\n"
+        f"{signing}pgw serve --gateways razorpay\n"
     )
     sys.stdout.flush()
     sys.stderr.write(

@@ -1,28 +1,18 @@
 """A clock, faults, a way to approve -> the sandbox that every route asks."""
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from random import Random, SystemRandom
-from typing import Protocol
 
 from sanic import Request
 
 from pgw.sandbox.book import Book
+from pgw.sandbox.clock import Clock
 from pgw.sandbox.faults import Fault, Faults
+from pgw.sandbox.webhooks import Webhooks
 
 KEY_ID = "rzp_test_pgw"
 KEY_SECRET = "sandbox"  # noqa: S105  # it guards no money, and it is printed
-
-
-class Clock(Protocol):
-    """The time, which a test moves by hand."""
-
-    def now(self) -> datetime:
-        """Return the moment in UTC."""
-
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        """Wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +22,7 @@ class Sandbox:
     book: Book
     faults: Faults
     clock: Clock
+    webhooks: Webhooks
 
 
 def new_sandbox(
@@ -42,7 +33,9 @@ def new_sandbox(
     rng: Random | None = None,
 ) -> Sandbox:
     """Open an empty book. Without `approve_after_s` a payment is approved by a call only."""
-    return Sandbox(Book(clock.now, rng or SystemRandom(), approve_after_s), Faults(standing), clock)
+    draws = rng or SystemRandom()
+    book = Book(clock.now, draws, approve_after_s)
+    return Sandbox(book, Faults(standing), clock, Webhooks(book, clock, draws))
 
 
 def sandbox_of(request: Request) -> Sandbox:

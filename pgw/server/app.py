@@ -8,12 +8,40 @@ from sanic import Sanic
 
 from pgw.assembly import open_house
 from pgw.core.flow.pulse import ASKS, SERVES
-from pgw.server import breakers, gateways, metrics, openapi, ops, overrides, pause, payments, policies, scoring
+from pgw.server import (
+    breakers,
+    gateways,
+    metrics,
+    openapi,
+    ops,
+    overrides,
+    pause,
+    payments,
+    policies,
+    resolve,
+    scoring,
+    webhooks,
+)
 from pgw.server.codec import MAX_BODY
 from pgw.server.guards import Asked, identify, label
 from pgw.server.problems import Problems
 from pgw.settings import Settings
 from pgw.workers.embedded import line_back_of, loops, pulse
+
+ROUTES = (
+    payments,
+    resolve,
+    gateways,
+    metrics,
+    policies,
+    scoring,
+    breakers,
+    overrides,
+    pause,
+    ops,
+    webhooks,
+    openapi,
+)
 
 GC_AFTER = 20_000
 """Allocations between two young collections: a payment makes a few dozen objects, next to none in cycles."""
@@ -39,7 +67,7 @@ def create_app(
     app.config.TOUCHUP = live
     app.ctx.draining = False
     app.ctx.loops = ()
-    for module in (payments, gateways, metrics, policies, scoring, breakers, overrides, pause, ops, openapi):
+    for module in ROUTES:
         app.blueprint(module.blueprint.copy(module.__name__))
     app.register_middleware(identify, "request")
     app.register_middleware(label, "response")

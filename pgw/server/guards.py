@@ -29,6 +29,10 @@ ONE_IN = 100
 SERVER_FAULT = 500
 
 KEY_HEADER = "x-internal-api-key"
+ADMIN_KEY = "the admin key as X-Internal-Api-Key"
+CHALLENGE = 'Bearer realm="pgw"'
+"""What a refused merchant is told to show (RFC 9110, 11.6.1; RFC 6750, 3)."""
+
 NOT_HTTP = "the request is not well-formed HTTP/1.1"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -118,6 +122,8 @@ def request_id(request: Request) -> str:
 async def label(request: Request, response: BaseHTTPResponse) -> None:
     """Put the request's id on its answer and log it; while draining, end the connection for the stop's sake."""
     response.headers["X-Request-Id"] = request_id(request)
+    if challenge := getattr(request.ctx, "challenge", None):
+        response.headers["WWW-Authenticate"] = challenge
     _log(request, response)
     if request.app.ctx.draining and isinstance(request.stream, Http):
         request.stream.keep_alive = False
@@ -176,23 +182,49 @@ def admin(request: Request) -> str:
     return actor if _ACTOR.fullmatch(actor) and not card_data.in_text(actor) else "unknown"
 
 
-def merchant(request: Request) -> None:
-    """Let merchants pass: keyless on a loopback bind in development, else with the admin key."""
+def merchant(request: Request) -> str | None:
+    """Let merchants pass; return the one whose key this is, None where any merchant's payments may be seen.
+
+    That is with the admin key, and without any key on a loopback bind in development. Whoever shows a key of a
+    merchant is held to it, also there; one that is malformed, unknown or revoked is refused without saying which.
+    """
+    house = house_of(request)
+    if _is_admin(request, house.settings):
+        return None
+    shown = request.headers.getall("authorization", ())
+    if shown:
+        holder = house.keyring.holder(shown[0]) if len(shown) == 1 else None
+        if holder is None:
+            request.ctx.challenge = CHALLENGE
+            raise PgwError(Code.UNAUTHORIZED, "the Authorization header shows no merchant key that is valid here")
+        return holder
+    if _is_exposed(house.settings):
+        request.ctx.challenge = CHALLENGE
+        _check_key(request, house.settings, f"send a merchant key as Authorization: Bearer, or {ADMIN_KEY}")
+    return None
+
+
+def reader(request: Request) -> None:
+    """Let those pass who read what concerns no merchant: keyless on a loopback bind in development, else the admin."""
     settings = house_of(request).settings
-    if settings.production or not settings.on_loopback:
+    if _is_exposed(settings):
         _check_key(request, settings)
 
 
-reader = merchant
-"""Who may read what concerns no merchant; the same rule today, another one once merchants have keys."""
+def _is_exposed(settings: Settings) -> bool:
+    return settings.production or not settings.on_loopback
 
 
-def _check_key(request: Request, settings: Settings) -> None:
+def _is_admin(request: Request, settings: Settings) -> bool:
     given = request.headers.get(KEY_HEADER, "").encode("utf-8", "surrogateescape")
-    if not given:
-        raise PgwError(Code.UNAUTHORIZED, "send the admin key as X-Internal-Api-Key")
     # Every key is compared, whatever the first comparisons say: the time tells nothing.
-    if not any([hmac.compare_digest(given, key.encode()) for key in settings.admin_keys]):  # noqa: C419
+    return bool(given) and any([hmac.compare_digest(given, key.encode()) for key in settings.admin_keys])  # noqa: C419
+
+
+def _check_key(request: Request, settings: Settings, way_in: str = f"send {ADMIN_KEY}") -> None:
+    if not request.headers.get(KEY_HEADER, ""):
+        raise PgwError(Code.UNAUTHORIZED, way_in)
+    if not _is_admin(request, settings):
         raise PgwError(Code.FORBIDDEN, "this admin key is not valid here")
 
 

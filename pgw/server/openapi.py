@@ -38,6 +38,11 @@ _ASKED: dict[str, Document] = {
         "description": "Who asks, as the audit shall name them: printable ASCII, kept as claimed.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[ -~]+$"},
     },
+    "X-Razorpay-Signature": {
+        "required": True,
+        "description": "HMAC-SHA256 of the body's bytes, in hex, under a secret of RAZORPAY_WEBHOOK_SECRET.",
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    },
     "X-Request-Id": {
         "description": "Name of this request, echoed and logged; without one the server makes a UUIDv7.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
@@ -46,6 +51,7 @@ _ASKED: dict[str, Document] = {
 _SENT: dict[str, Document] = {
     "X-Request-Id": {"required": True, "description": "Name of the request in the log.", "schema": _PLAIN_TEXT},
     "Retry-After": {"description": "Seconds to wait, where waiting helps.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "What a merchant has to show: a bearer token.", "schema": _PLAIN_TEXT},
     "Location": {"required": True, "description": "Path of the payment.", "schema": _PLAIN_TEXT},
     "ETag": {"required": True, "description": "The version, as `If-Match` takes it.", "schema": _PLAIN_TEXT},
     "Idempotent-Replayed": {"description": "`true` when the payment was there before.", "schema": {"const": "true"}},
@@ -66,12 +72,12 @@ _SECURITY_SCHEMES: Document = {
     "merchantKey": {
         "type": "http",
         "scheme": "bearer",
-        "description": "Reserved for merchants' own keys. This version issues none: the admin key stands in for it.",
+        "description": "A merchant's own key, made by `pgw key create`: it sees and pays for that merchant alone.",
     },
 }
 _SECURITY: dict[Who, list[Document]] = {
     Who.ANYBODY: [{}],
-    Who.MERCHANT: [{}, {"adminKey": []}],
+    Who.MERCHANT: [{}, {"merchantKey": []}, {"adminKey": []}],
     Who.READER: [{}, {"adminKey": []}],
     Who.ADMIN: [{"adminKey": []}],
 }
@@ -86,7 +92,7 @@ _DESCRIPTION = (
     "Takes payments, routes each to a gateway, explains why, and finds out what happened when a gateway did not say. "
     "Amounts are integers in minor units, timestamps RFC 3339 in UTC, ids UUIDv7. Refusals are problem documents "
     "(RFC 9457); a full card number or a security code anywhere in a request is refused as CARD_DATA_NOT_ACCEPTED. "
-    "Outside a loopback bind in development every route but /ops needs a key."
+    "Outside a loopback bind in development every route but /ops needs a key; a merchant's sees that merchant alone."
 )
 
 
@@ -170,6 +176,8 @@ def _operation(each: Operation) -> Document:
         if each.path == "/payments":
             content["example"] = EXAMPLE_PAYMENT
         described["requestBody"] = {"required": not each.may_be_bare, "content": {"application/json": content}}
+    if each.body_is_signed:
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     return described
 
 
@@ -222,7 +230,11 @@ def _refusals(each: Operation) -> Document:
     by_status: defaultdict[int, list[Code]] = defaultdict(list)
     for code in dict.fromkeys(codes):
         by_status[STATUS[code]].append(code)
-    found = {str(status): _problem(f"`{'`, `'.join(listed)}`") for status, listed in sorted(by_status.items())}
+    challenged = ("WWW-Authenticate",) if each.who is Who.MERCHANT else ()
+    found = {
+        str(status): _problem(f"`{'`, `'.join(listed)}`", *(challenged if Code.UNAUTHORIZED in listed else ()))
+        for status, listed in sorted(by_status.items())
+    }
     return {**found, "default": _problem("Any other fault: of HTTP, or of pgw (`INTERNAL`)")}
 
 
@@ -230,9 +242,9 @@ def _sent(*names: str) -> Document:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-Id")}
 
 
-def _problem(description: str) -> Document:
+def _problem(description: str, *sent: str) -> Document:
     return {
         "description": description,
-        "headers": _sent("Retry-After"),
+        "headers": _sent("Retry-After", *sent),
         "content": {"application/problem+json": {"schema": _shape(Problem)}},
     }

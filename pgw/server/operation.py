@@ -11,7 +11,10 @@ from pgw.core.errors import Code
 
 
 class Who(Enum):
-    """Who may ask: merchants and readers need no key on a loopback bind in development, else the admin key."""
+    """Who may ask; on a loopback bind in development merchants and readers need no key.
+
+    Elsewhere merchants need their own key or the admin key, readers the admin key.
+    """
 
     ANYBODY = "anybody"
     MERCHANT = "merchant"
@@ -24,6 +27,7 @@ class Operation:
     """One method of one path. `answers` maps a status to a shape, or to a tuple of those it may be.
 
     `sends` and `headers` name parts of the document; with `may_be_bare` the body may be left out.
+    `body_is_signed`: it is any JSON object, and counts byte by byte.
     """
 
     method: str
@@ -37,6 +41,7 @@ class Operation:
     headers: tuple[str, ...] = ()
     query: type[Struct] | None = None
     body: type[Struct] | None = None
+    body_is_signed: bool = False
     may_be_bare: bool = False
 
     @property

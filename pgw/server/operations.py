@@ -12,7 +12,9 @@ from pgw.server.operations_steering import STEERING
 from pgw.server.ops import Health, SandboxBook
 from pgw.server.payments import AttemptList, DecisionQuery, DecisionShown, ListQuery, PaymentList
 from pgw.server.policies import RetryPolicyShown
+from pgw.server.resolve import ResolveBody
 from pgw.server.scoring import Ranking, ScoringQuery
+from pgw.server.webhooks import Received
 
 EXAMPLE_PAYMENT = {
     "amount_minor": 1000,
@@ -35,6 +37,7 @@ OPERATIONS = (
         answers={201: Payment, 202: Payment},
         sends={201: ("Idempotent-Replayed",), 202: ("Location", "Idempotent-Replayed")},
         refusals=(
+            Code.MERCHANT_MISMATCH,
             Code.MISSING_IDEMPOTENCY_KEY,
             Code.INVALID_IDEMPOTENCY_KEY,
             Code.IDEMPOTENCY_KEY_IN_USE,
@@ -97,6 +100,17 @@ OPERATIONS = (
         refusals=(Code.NOT_FOUND, Code.NO_VERIFICATION, Code.LEDGER_UNAVAILABLE),
     ),
     Operation(
+        method="post",
+        path="/payments/{payment_id}/resolve",
+        tag="payments",
+        summary="End a payment in MANUAL_REVIEW by a person's word, or the review of one attempt's late money",
+        who=Who.ADMIN,
+        headers=("X-Actor",),
+        body=ResolveBody,
+        answers={200: Payment},
+        refusals=(Code.NOT_FOUND, Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
+    ),
+    Operation(
         method="get",
         path="/gateways",
         tag="routing",
@@ -147,6 +161,17 @@ OPERATIONS = (
         refusals=(Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
     ),
     *STEERING,
+    Operation(
+        method="post",
+        path="/webhooks/{gateway_id}",
+        tag="payments",
+        summary="Take a gateway's webhook: the check of the payment it names is made now; the same again does nothing",
+        who=Who.ANYBODY,
+        headers=("X-Razorpay-Signature",),
+        body_is_signed=True,
+        answers={200: Received},
+        refusals=(Code.NOT_FOUND, Code.UNAUTHORIZED, Code.LEDGER_UNAVAILABLE),
+    ),
     Operation(
         method="get",
         path="/sandbox/book",

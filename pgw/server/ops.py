@@ -11,8 +11,10 @@ from pgw.core.ledger.configuration import head
 from pgw.core.ledger.store import HEAD, current_schema
 from pgw.core.ledger.writer import LedgerUnavailable
 from pgw.core.plan import HOT_LIMIT, SNAPSHOT_LIMIT
+from pgw.server.at_risk import looks
 from pgw.server.codec import json_answer
 from pgw.server.guards import admin, house_of
+from pgw.server.look import Look, State
 from pgw.server.pause import in_force
 from pgw.workers.loop import Loop
 
@@ -23,17 +25,6 @@ TROUBLE = {"AUTH": "AUTH: the gateway refuses its keys; set the right ones and r
 
 SILENT_AFTER_S = 10.0
 """A loop that has not ended a step for so long is reported."""
-
-
-State = Literal["ok", "degraded", "failed"]
-
-
-class Look(Struct, frozen=True):
-    """One thing that was looked at."""
-
-    name: str
-    status: State
-    detail: str
 
 
 class Health(Struct, frozen=True):
@@ -62,6 +53,8 @@ async def readiness(request: Request) -> HTTPResponse:
         await _ledger(request),
         _snapshot(request),
         _hot(request),
+        *(await looks(request)),
+        *_invariants(request),
         *(_loop(each) for each in request.app.ctx.loops),
     ]
     checks += [
@@ -115,6 +108,15 @@ def _hot(request: Request) -> Look:
     if house.hot.stream is not None:
         cause = "Redis does not answer, or no `pgw worker metrics` counts"
     return Look("hot", "degraded", f"health is {age_s:.0f} s old: {cause}")
+
+
+def _invariants(request: Request) -> tuple[Look, ...]:
+    """Say what the continuous check has found; only a process that does it knows."""
+    auditor = house_of(request).auditor
+    if auditor.violations:
+        told = f"{auditor.violations} violated: 'pgw audit money' names them"
+        return (Look("invariants", "degraded", told),)
+    return (Look("invariants", "ok", f"none violated, {auditor.checked} looks at payments"),) if auditor.checked else ()
 
 
 def _loop(loop: Loop) -> Look:

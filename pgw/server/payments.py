@@ -70,8 +70,10 @@ class AttemptList(Struct, frozen=True, kw_only=True):
 async def create(request: Request) -> HTTPResponse:
     """Take one payment."""
     admit(request)
-    merchant(request)
+    payee = merchant(request)
     body = read_body(request, _REQUEST)
+    if payee not in {None, body.merchant_id}:
+        raise PgwError(Code.MERCHANT_MISMATCH, "the body names another merchant than the key belongs to")
     key = idempotency_key(request)
     if found := faults(body):
         raise invalid(*found)
@@ -89,13 +91,15 @@ def _answer(payment: Payment, *, replayed: bool) -> HTTPResponse:
 
 @blueprint.get("/payments")
 async def index(request: Request) -> HTTPResponse:
-    """List payments, newest first."""
-    merchant(request)
+    """List payments, newest first; a merchant's key lists that merchant's, whatever is asked for."""
+    payee = merchant(request)
     query = read_query(request, ListQuery)
     _check(query)
+    if payee is not None and query.merchant_id not in {None, payee}:
+        return json_answer(PaymentList(items=(), next=None))
     house = house_of(request)
     now = house.world.clock.now()
-    wanted = Wanted(query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1)
+    wanted = Wanted(payee or query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1)
     # One row more than asked for tells whether there is a next page.
     rows = await house.ledger.read(listed, wanted, now)
     page = rows[: query.limit]
@@ -125,9 +129,10 @@ def _since(query: ListQuery) -> datetime | None:
 
 
 async def _stored(request: Request, payment_id: str) -> Stored:
-    merchant(request)
+    """Find a payment that this caller may see; another merchant's is answered like one that is not there."""
+    payee = merchant(request)
     stored = await house_of(request).ledger.read(by_id, payment_id) if is_uuid(payment_id) else None
-    if stored is None:
+    if stored is None or payee not in {None, stored.payment.merchant_id}:
         raise PgwError(Code.NOT_FOUND, "there is no such payment")
     return stored
 

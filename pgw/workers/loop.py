@@ -9,6 +9,9 @@ from pgw.core.ports import Clock, HotUnavailable
 
 log = logging.getLogger(__name__)
 
+AFTER_FAULT_S = 0.1
+"""Least pause after a step that failed: what waits for work by itself hardly pauses, and would storm what is away."""
+
 
 class Loop:
     """Runs `step` every `every_s` seconds until stopped; a step that fails is logged and tried again on time."""
@@ -44,11 +47,13 @@ class Loop:
 
     async def _run(self) -> None:
         while True:
+            pause_s = max(self.every_s, AFTER_FAULT_S)
             try:
                 await self._step()
+                pause_s = self.every_s
                 self._last_good, self._complained = self._clock.elapsed(), None
             except (PgwError, HotUnavailable) as fault:
                 self._complain(str(fault))
             except Exception:
                 log.exception("%s: a step failed", self.name)
-            await self._clock.sleep(self.every_s)
+            await self._clock.sleep(pause_s)

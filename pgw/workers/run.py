@@ -13,12 +13,15 @@ from pgw.assembly import open_hot, open_house, process_name
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.clock import SystemClock
 from pgw.core.flow.snapshot import REFRESH_EVERY_S
-from pgw.core.flow.verify import MAX_DUE, verify_due
+from pgw.core.flow.verify import verify_due
+from pgw.core.flow.watch import watch_due
+from pgw.core.flow.webhook import HANDLE_EVERY_S, handle_waiting
+from pgw.core.ledger.due import due, watched
 from pgw.core.ledger.ledger import CHECKPOINT_EVERY_S, OpenLedger
 from pgw.core.ledger.store import identity
 from pgw.core.ports import World
 from pgw.settings import Settings, refusals
-from pgw.workers.embedded import VERIFY_EVERY_S, pulse
+from pgw.workers.embedded import VERIFY_EVERY_S, pulse, verification
 from pgw.workers.loop import Loop
 from pgw.workers.metrics import Drained, open_line_back
 
@@ -27,8 +30,8 @@ T = TypeVar("T")
 VERIFIES = "verify"
 """Role of a process that asks gateways what became of attempts."""
 
-MAX_VERIFY_ROUNDS = 10_000 // MAX_DUE
-"""Rounds of one `--once`."""
+MAX_VERIFY_ROUNDS = 1_000
+"""Rounds of one `--once`: some minutes, at the pace that gateways are asked at."""
 
 
 def count_metrics(settings: Settings, *, once: bool) -> Drained | None:
@@ -81,7 +84,8 @@ async def _verify(settings: Settings, *, once: bool) -> int | None:
         loops = [
             Loop("snapshot", REFRESH_EVERY_S, house.snapshots.refresh, clock),
             pulse(house),
-            Loop("verify", VERIFY_EVERY_S, lambda: verify_due(house.world), clock),
+            Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(house.world), clock),
+            *verification(house),
         ]
         if settings.on_sqlite:
             loops.append(Loop("checkpoint", CHECKPOINT_EVERY_S, house.ledger.checkpoint, clock))
@@ -94,10 +98,11 @@ async def _verify(settings: Settings, *, once: bool) -> int | None:
 async def _verify_once(world: World) -> int:
     checked = 0
     for _ in range(MAX_VERIFY_ROUNDS):
-        found = await verify_due(world)
-        checked += found
-        if not found:
+        checked += await verify_due(world) + await watch_due(world)
+        now, resting = world.clock.now(), world.pace.resting(world.clock.elapsed())
+        if not await world.ledger.read(due, now, 1, resting) and not await world.ledger.read(watched, now, 1, resting):
             break
+        await world.clock.sleep(VERIFY_EVERY_S)
     return checked
 
 

@@ -3,9 +3,11 @@
 import json
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +22,7 @@ from pgw.cli.lazy import hoisted
 from pgw.cli.live import follow
 from tests.cli.conftest import Pgw
 from tests.cli.stub import Stub
+from tests.drill.cards import CARD
 
 
 def _leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -46,6 +49,9 @@ def _examples(path: tuple[str, ...]) -> list[list[str]]:
 UNTIL_TOLD = {"serve", "sandbox", "worker"}
 """Commands that run until they are told to stop; here they return at once, and have nothing to show."""
 
+A_KEY = ("5d0c4f9be2a1", "2026-01-31T10:00:00.000000Z")
+"""Id of the key that examples name, and when it was made."""
+
 FORETELLING = {("breaker", each) for each in ("open", "force-open", "close", "force-close", "clear")}
 FORETELLS = re.compile(r"(  development │ .*\n( +│ .*\n)*)?")
 """What such a command says before it does what it was told."""
@@ -61,9 +67,11 @@ def _world(stub: Stub, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgw.cli.commands.worker._shared", lambda _: None)
     monkeypatch.setattr("pgw.workers.run.count_metrics", lambda *_, **__: None)
     monkeypatch.setattr("pgw.workers.run.verify", lambda *_, **__: None)
+    monkeypatch.setattr("pgw.drill.run.drill", lambda *_: CARD)
     monkeypatch.setattr("pgw.cli.live.follow", lambda live, output: follow(replace(live, frames=1), output))
     assert stub.answers
-    assert ledger.is_file()
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("INSERT INTO merchant_keys VALUES (?, 'm_001', 1, '', ?, 'asha', NULL, NULL)", A_KEY)
 
 
 by_path = pytest.mark.parametrize("path", LEAVES, ids=" ".join)

@@ -9,11 +9,12 @@ import pytest
 
 from pgw.core.breaker import State
 from pgw.core.facts import Item
+from pgw.core.ledger.due import due
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN, SKIP, TURN
 from pgw.core.ledger.payments_seen import attempts_of, by_id, decision_of
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
-from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, SETTLE, due, verification_of
+from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, SETTLE, verification_of
 from pgw.core.payment import AttemptStatus, Status
 from pgw.core.plan import Plan, deny
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
@@ -63,6 +64,7 @@ def test_a_skipped_gateway_has_a_row_that_was_over_when_it_began(database: str) 
             "started_at": at,
             "ended_at": at,
             "next_check_at": None,
+            "claimed_until": None,
             "checks_made": 0,
         }
         assert (await rows(ledger, payments), await rows(ledger, outbox)) == (before, [])

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pgw.core.facts import Item
+from pgw.core.ledger.due import due
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks
-from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, WIN, due, verification_of
+from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, WIN, verification_of
 from pgw.core.outcome import Captured
 from pgw.core.payment import AttemptStatus, Status
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN

@@ -10,17 +10,25 @@ from hypothesis import strategies as st
 
 from pgw.core.enquiry import (
     GIVE_UP_AFTER,
+    Absent,
+    Answer,
     Authorized,
     Finding,
+    GaveUp,
+    Known,
+    Lapsed,
     Pending,
     Settled,
     Undecided,
+    Unfit,
+    judge,
     next_check_at,
     result_word,
     settle,
 )
 from pgw.core.outcome import (
     ActionRequired,
+    Blame,
     Captured,
     CustomerDecline,
     GatewayDecline,
@@ -29,7 +37,10 @@ from pgw.core.outcome import (
 )
 from pgw.core.payment import AttemptStatus, Status
 from tests.core.drawn import amounts, captures, currencies, customer_declines, gateway_declines, moments
+from tests.doubles import NOON
 
+MOMENT = timedelta(microseconds=1)
+HOUR = timedelta(hours=1)
 SCHEDULE_S = [2, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 3600]
 
 
@@ -88,13 +99,106 @@ def test_a_definitive_no_ends_the_payment_with_its_reason(
     assert (settled.finish.status, settled.finish.failure_code) == (Status.FAILURE, found.error_code)
 
 
+pendings = st.sampled_from(Pending)
+answers = st.lists(st.tuples(st.timedeltas(timedelta(0), timedelta(days=9)), pendings), max_size=8)
+
+
+def _known(*, at_customer: bool = False, ref: str | None = None) -> Known:
+    return Known(
+        started_at=NOON,
+        ended_at=NOON + timedelta(seconds=3),
+        at_customer=at_customer,
+        transaction_ref=ref,
+        blame=Blame.GATEWAY,
+    )
+
+
+COUNTS_FROM = NOON + timedelta(minutes=15, seconds=32)
+"""Fifteen minutes after the longest lease that can have been the attempt's."""
+
+
+@given(answers, pendings, st.timedeltas(timedelta(0), timedelta(days=9)), st.booleans())
+def test_an_undecided_answer_fails_an_attempt_by_two_absences_or_a_lapse_and_by_nothing_else(
+    earlier: list[tuple[timedelta, Pending]], result: Pending, after: timedelta, at_customer: bool
+) -> None:
+    """Whatever was answered when: time alone leads to a person, never to a failure."""
+    now = NOON + max([after, *(at for at, _ in earlier)])
+    known = _known(at_customer=at_customer)
+    seen = [Answer(NOON + at, each) for at, each in earlier]
+    conclusion = judge(Undecided(result, "TIMEOUT"), known, seen, now)
+    absences = [each.at for each in seen if each.result == Pending.ABSENT and each.at >= COUNTS_FROM]
+    knew = {each.result for each in seen} & {Pending.STILL_PENDING, Pending.FAILED}
+    is_absent = result is Pending.ABSENT and not knew and any(now - each >= timedelta(minutes=10) for each in absences)
+    is_lapsed = result is Pending.FAILED and at_customer and now >= known.ended_at + timedelta(minutes=15)
+    assert isinstance(conclusion, Absent) is is_absent
+    assert isinstance(conclusion, Lapsed) is is_lapsed
+    assert isinstance(conclusion, GaveUp) is (not is_absent and not is_lapsed and now >= NOON + timedelta(days=5))
+    if not isinstance(conclusion, Undecided):
+        status = settle(conclusion, 1000, "INR").finish.status
+        assert status is (Status.FAILURE if is_absent or is_lapsed else Status.MANUAL_REVIEW)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fails"),
+    [
+        (COUNTS_FROM, COUNTS_FROM + timedelta(minutes=10), True),
+        (COUNTS_FROM - MOMENT, COUNTS_FROM + timedelta(minutes=10), False),
+        (COUNTS_FROM, COUNTS_FROM + timedelta(minutes=10) - MOMENT, False),
+        (COUNTS_FROM, COUNTS_FROM + timedelta(days=5), True),
+    ],
+    ids=["just enough", "the first too early", "too close together", "even after five days"],
+)
+def test_an_absence_takes_two_late_answers_ten_minutes_apart(first: datetime, second: datetime, fails: bool) -> None:
+    conclusion = judge(Undecided(Pending.ABSENT), _known(), [Answer(first, "ABSENT")], second)
+    assert isinstance(conclusion, Absent) is fails
+    if isinstance(conclusion, Absent):
+        end = settle(conclusion, 1000, "INR").end
+        assert (end.status, end.error_code, end.blame) == (AttemptStatus.FAILURE, "ABSENT", Blame.GATEWAY)
+
+
+def test_a_gateway_that_gave_the_attempt_a_name_cannot_prove_its_absence() -> None:
+    earlier = [Answer(COUNTS_FROM, "ABSENT")]
+    assert isinstance(judge(Undecided(Pending.ABSENT), _known(ref="pay_1"), earlier, NOON + HOUR), Undecided)
+
+
+def test_no_absence_can_be_written_down_without_two_answers_that_lie_apart() -> None:
+    with pytest.raises(ValueError, match="two answers"):
+        Absent(NOON, NOON + timedelta(minutes=10) - MOMENT, Blame.NONE)
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=30)), answers)
+def test_a_definitive_answer_is_taken_whenever_it_comes(
+    after: timedelta, earlier: list[tuple[timedelta, Pending]]
+) -> None:
+    seen = [Answer(NOON + at, each) for at, each in earlier]
+    for found in (Captured("ref", 1000, "INR"), GatewayDecline("X", Blame.BANK), CustomerDecline("Y"), Unfit("ref")):
+        assert judge(found, _known(), seen, NOON + after) == found
+
+
+def test_money_that_moved_is_told_with_the_amount_the_gateway_names() -> None:
+    right, wrong = Captured("ref", 1000, "INR"), Captured("ref", 999, "USD")
+    assert settle(right, 1000, "INR").moved == right
+    assert settle(wrong, 1000, "INR").moved == wrong
+    assert settle(Unfit("ref"), 1000, "INR").moved is None
+    assert settle(Unfit("ref"), 1000, "INR").finish.failure_code == "AMOUNT_MISMATCH"
+
+
+def test_a_lapse_blames_whom_its_reason_blames() -> None:
+    late = NOON + HOUR
+    for code, blame in (("SERVER_ERROR", Blame.GATEWAY), ("PAYMENT_TIMED_OUT", Blame.NONE)):
+        lapsed = judge(Undecided(Pending.FAILED, code), _known(at_customer=True), [], late)
+        assert lapsed == Lapsed(code, blame)
+
+
 @pytest.mark.parametrize(
     ("finding", "word"),
     [
         (Captured("ref", 1, "INR"), "SUCCESS"),
         (CustomerDecline("CARD_EXPIRED"), "FAILURE"),
+        (Authorized("ref", 1, "INR"), "AUTHORIZED"),
+        (Unfit("ref"), "AUTHORIZED"),
         *[(Undecided(each), each.value) for each in Pending],
     ],
 )
-def test_a_check_is_recorded_in_one_word(finding: Finding, word: str) -> None:
+def test_a_check_is_recorded_in_one_word(finding: Finding | Unfit, word: str) -> None:
     assert result_word(finding) == word

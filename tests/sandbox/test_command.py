@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pgw.cli.exits import Exit
+from pgw.sandbox.webhooks import WEBHOOK_SECRET
 from tests.sandbox.served import BASIC, PATIENCE_S, eventually
 
 Process = subprocess.Popen[str]
@@ -65,6 +66,16 @@ def test_the_first_line_starts_pgw_against_this_sandbox(start: Start) -> None:
     assert _ask(port, "GET", "/v1/orders")[0] == 200
 
 
+def test_told_whom_to_tell_it_prints_the_secret_they_share(start: Start) -> None:
+    url = "http://127.0.0.1:3000/webhooks/razorpay"
+    process = start("--bind", "127.0.0.1:0", "--webhook", url)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert f" RAZORPAY_KEY_SECRET=sandbox RAZORPAY_WEBHOOK_SECRET={WEBHOOK_SECRET} pgw serve " in line
+    port = int(line.split(" ")[0].rpartition(":")[2])
+    assert _ask(port, "GET", "/sandbox/webhooks")[1]["url"] == url
+
+
 def test_a_port_that_was_asked_for_is_the_one_in_the_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -110,6 +121,8 @@ def test_a_port_in_use_is_a_conflict(start: Start) -> None:
         (["--fault", "hang", "--fault", "HANG"], "no fault HANG"),
         (["--approve-after", "soon"], "500ms, 1s or 2m"),
         (["--approve-after", "-1s"], "500ms, 1s or 2m"),
+        (["--webhook", "https://pgw.example/webhooks/razorpay"], "to this machine"),
+        (["--webhook", "http://192.0.2.1/"], "to this machine"),
     ],
     ids=str,
 )
@@ -129,4 +142,4 @@ def test_a_time_is_read_with_its_unit(monkeypatch: pytest.MonkeyPatch, text: str
     asked: list[object] = []
     monkeypatch.setattr("pgw.sandbox.run.serve", lambda bind, **members: asked.append((bind, members)))
     assert run(["sandbox", "--approve-after", text, "--fault", "429", "--fault", "slow"]) == Exit.DONE
-    assert asked == [("127.0.0.1:4010", {"faults": ["429", "slow"], "approve_after_s": seconds})]
+    assert asked == [("127.0.0.1:4010", {"faults": ["429", "slow"], "approve_after_s": seconds, "target": None})]

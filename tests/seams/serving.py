@@ -48,7 +48,9 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = START
 class Shop:
     """One home and one ledger, and the server that works on them at the moment."""
 
-    def __init__(self, home: Path, database_url: str | None, timeout_ms: int, drain_s: int) -> None:
+    def __init__(
+        self, home: Path, database_url: str | None, timeout_ms: int, drain_s: int, redis_url: str | None = None
+    ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._log = home / "serve.log"
@@ -63,6 +65,8 @@ class Shop:
             self._environ.pop(name, None)
         if database_url:
             self._environ["DATABASE_URL"] = database_url
+        if redis_url:
+            self._environ["REDIS_URL"] = redis_url
         self.database = load(self._environ).database
         self.process: subprocess.Popen[bytes] | None = None
         self.address = ("127.0.0.1", 0)
@@ -150,10 +154,14 @@ class Shop:
 
 @contextlib.contextmanager
 def shop(
-    home: Path, database_url: str | None, timeout_ms: int = GATEWAY_TIMEOUT_MS, drain_s: int = DRAIN_S
+    home: Path,
+    database_url: str | None,
+    timeout_ms: int = GATEWAY_TIMEOUT_MS,
+    drain_s: int = DRAIN_S,
+    redis_url: str | None = None,
 ) -> Iterator[Shop]:
     """Give a home, and end its server whatever happens."""
-    opened = Shop(home, database_url, timeout_ms, drain_s)
+    opened = Shop(home, database_url, timeout_ms, drain_s, redis_url)
     try:
         yield opened
     finally:

@@ -11,16 +11,14 @@ import pytest
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.payment import AttemptStatus, Status
 from tests.ledgers import administrator
-from tests.seams.load import Answer, Clients, body_of
-from tests.seams.serving import Audit, Shop, audit, shop, wait_until
+from tests.seams.killing import Killed, healed, killed
+from tests.seams.load import Clients, body_of
+from tests.seams.serving import Audit, Shop, audit, shop
 
 KILLS_VARIABLE = "PGW_TEST_KILLS"
 KILLS = int(os.environ.get(KILLS_VARIABLE, "12"))
 SEED_VARIABLE = "PGW_TEST_SEED"
 SEED = int(os.environ.get(SEED_VARIABLE, "20260105"))
-
-HEAL_LIMIT_S = 120.0
-"""A check that was under way at a kill is given back after thirty seconds, and the schedule's first steps follow."""
 
 STOP_LIMIT_S = 30.0
 """A bound for a hung test; the drain's own budget is twelve seconds."""
@@ -37,52 +35,14 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
 
 
 def test_kill_9_at_any_moment_loses_nothing_and_charges_nobody_twice(opened: Shop) -> None:
-    rng = Random(SEED)
     print(f"\nseed {SEED} ({SEED_VARIABLE}), {KILLS} kills ({KILLS_VARIABLE})")
-
-    async def scenario() -> Clients:
-        clients = Clients(SEED)
-        for _ in range(KILLS):
-            opened.start()
-            async with clients.at_work(opened.address):
-                await clients.answered(rng.randint(1, 400))
-                opened.kill()
-        opened.start()
-        await _healed(opened)
-        _agree_on_every_key(clients, await clients.ask_again(opened.address, clients.keys))
-        # What never got through is a payment only now, and some of those never answer.
-        await _healed(opened)
-        return clients
-
-    clients = asyncio.run(scenario())
-    found = audit(opened)
-    _print_figures(clients, found)
-    assert clients.told.unexpected() == []
-    _acknowledged_is_kept(clients, found)
-    _the_money_is_right(found)
+    outcome = killed(opened, SEED, KILLS)
+    print(outcome.figures())
+    assert outcome.clients.told.unexpected() == []
+    assert (outcome.lost(), outcome.twice()) == (set(), set())
+    _acknowledged_is_kept(outcome.clients, outcome.found)
+    _the_money_is_right(outcome.found)
     assert opened.stop(STOP_LIMIT_S) == 0
-
-
-async def _healed(opened: Shop) -> None:
-    await asyncio.to_thread(wait_until, opened.is_healed, "the end of all open payments", HEAL_LIMIT_S)
-
-
-def _print_figures(clients: Clients, found: Audit) -> None:
-    told = clients.told
-    states = {str(status): len(found.ended(status)) for status in Status}
-    print(
-        f"asked {told.asked}, of these cut off {told.asked - told.heard}, keys {len(clients.keys)}, "
-        f"acknowledged SUCCESS {len(told.acknowledged('SUCCESS'))}, FAILURE {len(told.acknowledged('FAILURE'))}, "
-        f"charges {found.captures.total()}, payments {states}"
-    )
-
-
-def _agree_on_every_key(clients: Clients, now: dict[str, Answer]) -> None:
-    """Every key was told of one payment, before and after; one that never got through is a payment now."""
-    for key, answer in now.items():
-        assert answer.code in {201, 202}, answer
-        assert clients.told.ids(key) <= {answer.payment_id}
-        clients.told.answers[key].append(answer)
 
 
 def _acknowledged_is_kept(clients: Clients, found: Audit) -> None:
@@ -126,13 +86,13 @@ def test_sigterm_under_load_finishes_what_was_begun(opened: Shop) -> None:
     statuses = {row["status"] for row in opened.rows(attempts)}
     assert AttemptStatus.SENDING not in statuses
     found = audit(opened)
-    _print_figures(clients, found)
+    print(Killed(clients, found).figures())
     assert clients.told.unexpected() == []
     assert found.ended(Status.PROCESSING) == set()
     _acknowledged_is_kept(clients, found)
 
     opened.start()
-    asyncio.run(_healed(opened))
+    asyncio.run(healed(opened))
     _the_money_is_right(audit(opened))
     assert opened.stop(STOP_LIMIT_S) == 0
     assert len(opened.rows(payments)) == len(found.payments)

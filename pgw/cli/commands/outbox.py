@@ -1,23 +1,20 @@
 """`pgw outbox` -> the events of the ledger: what waits to be published, what could not be counted, and once more."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
 from pgw.cli.screen import FIELD_COLUMNS, Row, Screen, fields_of, plain
-from pgw.cli.stores import current_store
-from pgw.settings import Settings, load
+from pgw.cli.stores import on_store, read, write
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from pgw.core.ledger.ledger import OpenLedger
 
 app = group("See the ledger's events on their way, and send dead ones again.")
-
-T = TypeVar("T")
 
 DEAD_COLUMNS = (
     plain("number", "published", right=True),
@@ -33,7 +30,7 @@ def status() -> Screen:
     """Show how many events wait to be published, and how many are dead."""
     from pgw.core.ledger.outbox import status as look  # noqa: PLC0415  # sqlalchemy
 
-    found = _read(_settings(), look)
+    found = read(on_store(), look)
     document = {
         "waiting": found.waiting,
         "oldest_at": None if found.oldest_at is None else _moment(found.oldest_at),
@@ -53,7 +50,7 @@ def dead() -> Screen:
     from pgw.core.ledger.outbox import MAX_DEAD  # noqa: PLC0415  # sqlalchemy
     from pgw.core.ledger.outbox import dead as look  # noqa: PLC0415
 
-    rows = [_dead_row(each.published, each.reason, each.event) for each in _read(_settings(), look)]
+    rows = [_dead_row(each.published, each.reason, each.event) for each in read(on_store(), look)]
     below = ["'pgw outbox requeue' sends them again, once the reason is gone" if rows else "no event is dead"]
     if len(rows) == MAX_DEAD:
         below.insert(0, f"the first {MAX_DEAD}; more may follow")
@@ -76,11 +73,11 @@ def requeue(
     """Publish dead events once more, each under a new number."""
     if bool(numbers) == every:
         raise CommandError(Exit.USAGE, "name dead events by their numbers, or all of them by --all")
-    settings = _settings()
+    settings = on_store()
     from pgw.core.ledger.outbox import dead as look  # noqa: PLC0415  # sqlalchemy
 
-    chosen = [each.published for each in _read(settings, look)] if every else list(dict.fromkeys(numbers or ()))
-    fates = asyncio.run(_requeue(settings, chosen))
+    chosen = [each.published for each in read(settings, look)] if every else list(dict.fromkeys(numbers or ()))
+    fates = write(settings, partial(_requeue, numbers=chosen))
     if unknown := [str(number) for number, is_queued in fates.items() if not is_queued]:
         raise CommandError(
             Exit.NOT_FOUND,
@@ -99,38 +96,11 @@ def requeue(
     )
 
 
-async def _requeue(settings: Settings, numbers: Sequence[int]) -> dict[int, bool]:
+async def _requeue(ledger: "OpenLedger", numbers: Sequence[int]) -> dict[int, bool]:
     """Requeue one after another, so that they are told again in their order."""
-    from pgw.core.ledger.ledger import OpenLedger  # noqa: PLC0415  # sqlalchemy
-    from pgw.core.ledger.outbox import REQUEUE  # noqa: PLC0415
+    from pgw.core.ledger.outbox import REQUEUE  # noqa: PLC0415  # sqlalchemy
 
-    ledger = OpenLedger(settings.database)
-    try:
-        return {number: await ledger.commit(REQUEUE, {"published": number}) for number in numbers}
-    finally:
-        await ledger.close()
-
-
-def _settings() -> Settings:
-    settings = load()
-    current_store(settings)
-    return settings
-
-
-def _read(settings: Settings, query: "Callable[[Connection], T]") -> T:
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
-
-    from pgw.core.ledger.store import open_engine  # noqa: PLC0415  # sqlalchemy
-
-    engine = open_engine(settings.database)
-    try:
-        with engine.connect() as connection:
-            return query(connection)
-    except DBAPIError as fault:
-        kind = type(fault.orig).__name__
-        raise CommandError(Exit.ABSENT, f"the ledger could not be read ({kind}): is the database running?") from None
-    finally:
-        engine.dispose()
+    return {number: await ledger.commit(REQUEUE, {"published": number}) for number in numbers}
 
 
 def _dead_row(published: int, reason: str, event: str) -> Row:

@@ -9,10 +9,14 @@ import typer
 from pgw.cli.client import Client, connect
 from pgw.cli.exits import CommandError, Exit, RefusedError
 from pgw.cli.lazy import examples, group
+from pgw.cli.resolving import resolved, word
 from pgw.cli.screen import Column, Row, Screen, plain
+from pgw.cli.spans import now, read
+from pgw.cli.spans import since as age
 from pgw.cli.timeline import moment, story
 from pgw.cli.words import say
 from pgw.core.money import in_words
+from pgw.core.risk import risk_of
 
 app = group("Find payments, follow one, ask why it was routed so.")
 
@@ -44,6 +48,11 @@ COLUMNS = (
     plain("failure", "failure_code"),
 )
 
+AGE = Column("age", lambda payment: age(payment["created_at"], now()), right=True)
+
+AT_RISK = frozenset({"PENDING_VERIFICATION", "MANUAL_REVIEW"})
+"""Statuses in which nobody knows whether the money is there: a list of them says since when, and how much."""
+
 
 @app.command(
     "list",
@@ -66,10 +75,14 @@ def list_some(
     limit: int | None = typer.Option(None, "--limit", help="At most so many, 1 to 200; 50 if unset."),
     everything: bool = typer.Option(False, "--all", help="All of them, page after page."),
 ) -> Screen:
-    """List payments, newest first."""
+    """List payments, newest first.
+
+    Of those under verification or in review it tells the age, and how much money is at risk.
+    """
+    wanted = status.upper() if status else None
     query: dict[str, object] = {
         "merchant_id": merchant,
-        "status": status.upper() if status else None,
+        "status": wanted,
         "ref": ref,
         "since": _since(since),
         "limit": limit or (PAGE if everything else None),
@@ -84,12 +97,22 @@ def list_some(
         say(f"note: there may be more than these {len(items)}" + ("" if everything else ": --all lists every one"))
     return Screen(
         document=document,
-        columns=COLUMNS,
+        columns=(*COLUMNS[:3], AGE, *COLUMNS[3:]) if wanted in AT_RISK else COLUMNS,
         rows=items,
         names=[each["payment_id"] for each in items],
-        below=() if items else ("no payment matches",),
+        below=_below(items, at_risk=wanted in AT_RISK, is_whole=not document["next"]),
         exit_code=Exit.PARTIAL if everything and document["next"] else Exit.DONE,
     )
+
+
+def _below(items: list[Row], *, at_risk: bool, is_whole: bool) -> tuple[str, ...]:
+    if not items:
+        return ("no payment matches",)
+    if not at_risk:
+        return ()
+    parts = ((1, read(each["created_at"]), each["currency"], each["amount_minor"]) for each in items)
+    told = risk_of(parts).told(now())
+    return (told if is_whole else f"of those listed: {told}",)
 
 
 @app.command(
@@ -118,6 +141,36 @@ def why(payment: str = PAYMENT) -> Screen:
         found = _named(api, payment)
         decision = api.get(f"/payments/{found['payment_id']}/routing-decision", recompute="true")
     return explanation(decision, found["gateway_used"])
+
+
+@app.command(
+    epilog=examples(
+        "pgw payment resolve ord-17 --as success --reason 'INC-4412' --evidence 'settlement file 2026-01-31, line 17'",
+        "pgw payment resolve ord-17 --as failure --reason 'INC-4412' --evidence '{\"utr\": \"4412\"}'",
+        "pgw payment resolve ord-17 --attempt 1 --as failure --reason 'refunded by the bank'",
+    )
+)
+def resolve(
+    payment: str = PAYMENT,
+    *,
+    outcome: str = typer.Option(..., "--as", metavar="success|failure", help="What became of it."),
+    reason: str = typer.Option(..., "--reason", metavar="TEXT", help="Why; kept in the audit log."),
+    evidence: str | None = typer.Option(
+        None, "--evidence", metavar="TEXT", help="What it rests on: a short text, or a JSON object of texts."
+    ),
+    attempt: int | None = typer.Option(
+        None, "--attempt", min=1, help="Only the late money of this attempt, which waits for a person: it went back."
+    ),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask; for scripts in production."),
+) -> Screen:
+    """End a payment in MANUAL_REVIEW, with its money.
+
+    As success its money becomes the merchant's; as failure whatever came in goes back to the customer.
+    In production it shows what is at stake and asks; exit 8 when it is not confirmed.
+    """
+    said = word(payment, outcome, reason, evidence, attempt, yes=yes)
+    with connect() as api:
+        return resolved(api, _named(api, payment), said, COLUMNS)
 
 
 def _verification(api: Client, path: str) -> Any:

@@ -18,6 +18,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
         "pgw sandbox",
         "pgw sandbox --approve-after 1s",
         "pgw sandbox --bind 127.0.0.1:0 --fault commit_then_hang",
+        "pgw sandbox --webhook http://127.0.0.1:3000/webhooks/razorpay",
     )
 )
 def sandbox(
@@ -30,6 +31,9 @@ def sandbox(
     approve_after: str | None = typer.Option(
         None, "--approve-after", metavar="1s", help="When customers pay by themselves; by a call only if unset."
     ),
+    webhook: str | None = typer.Option(
+        None, "--webhook", metavar="URL", help="Who is told what happens, on this machine; PUT /sandbox/webhooks more."
+    ),
 ) -> None:
     """Play Razorpay: its API, no money, faults on command.
 
@@ -40,8 +44,12 @@ def sandbox(
         raise CommandError(Exit.USAGE, f"there is no fault {', '.join(unknown)}: there are {', '.join(Fault)}")
     seconds = None if approve_after is None else _seconds(approve_after)
     from pgw.sandbox.run import serve  # noqa: PLC0415  # sanic: only when there is work for it
+    from pgw.sandbox.webhooks import Target, loopback_of  # noqa: PLC0415  # likewise
 
-    serve(bind, faults=[Fault(name) for name in fault], approve_after_s=seconds)
+    if webhook is not None and loopback_of(webhook) is None:
+        raise CommandError(Exit.USAGE, "--webhook must be http:// to this machine: what it tells is no real money")
+    target = None if webhook is None else Target(url=webhook)
+    serve(bind, faults=[Fault(name) for name in fault], approve_after_s=seconds, target=target)
 
 
 def _seconds(text: str) -> float:

@@ -45,6 +45,7 @@ from pgw.core.outcome import (
 from pgw.core.payment import AttemptStatus, Payment, PaymentRequest, Status
 from pgw.core.plan import Plan, seed_of
 from pgw.core.ports import World
+from pgw.core.watch import watch_of
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ class _Walk:
             at=now,
             latency_ms=round((self._world.clock.elapsed() - called) * 1000),
             next_check_at=next_check_at(0, now, self._world.rng, at_customer=at_customer) if open_end else None,
+            watch=watch_of(end, announced.started_at, now, self._world.rng),
         )
 
     async def _turn(self, ended: Ended, step: TryNext, hop: Hop) -> _Owned | Payment | None:

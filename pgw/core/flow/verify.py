@@ -6,42 +6,39 @@ import logging
 from pgw.core.enquiry import (
     CHECK_LEASE,
     Authorized,
-    Finding,
+    GaveUp,
+    Known,
     Pending,
-    Settled,
     Undecided,
+    Unfit,
+    judge,
     next_check_at,
     result_word,
     settle,
 )
 from pgw.core.errors import PgwError
-from pgw.core.facts import Corrects, Ended, Item, settling, subject_of
+from pgw.core.facts import Corrects, Ended, Item, subject_of
+from pgw.core.flow.asking import ask, round_of
+from pgw.core.found import settling
 from pgw.core.ids import uuid7
+from pgw.core.ledger.due import Due, answers_of, due
 from pgw.core.ledger.payments_seen import decision_of
-from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, RECORD, SETTLE, WIN, Due, due
-from pgw.core.outcome import Blame, Captured, attempt_end
-from pgw.core.payment import AttemptStatus
+from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, RECORD, SETTLE, WIN
+from pgw.core.outcome import Blame, Captured, Decline
+from pgw.core.payment import AttemptStatus, Status
 from pgw.core.ports import Reference, World
+from pgw.core.watch import watch_of
 
 log = logging.getLogger(__name__)
 
-MAX_DUE = 200
-"""Attempts looked at in one round."""
+PURPOSE = "verify"
 
-MAX_ENQUIRIES = 16
-"""Enquiries under way at once: a gateway that just recovered must not be met by all the checks it caused."""
+Answered = Captured | Unfit | Decline | Undecided
 
 
 async def verify_due(world: World) -> int:
     """Ask about every attempt that is due; return how many were claimed. Many workers may do this at once."""
-    found = await world.ledger.read(due, world.clock.now(), MAX_DUE)
-    gate = asyncio.Semaphore(MAX_ENQUIRIES)
-
-    async def one(each: Due) -> bool:
-        async with gate:
-            return await _check(world, each)
-
-    return sum(await asyncio.gather(*(one(each) for each in found)))
+    return await round_of(world, PURPOSE, due, lambda each: _check(world, each))
 
 
 async def _check(world: World, each: Due) -> bool:
@@ -61,35 +58,20 @@ async def _check(world: World, each: Due) -> bool:
         }
         if not await world.ledger.commit(CLAIM, claim):
             return False
-        finding = await _ask(world, each)
+        finding = await ask(world, each.gateway_id, Reference(each.payment_id, each.attempt_number))
         if isinstance(finding, Authorized):
-            finding = await _capture(world, each, finding, owned_until)
-        await _write(world, each, finding, claim)
+            await _write(world, each, await _capture(world, each, finding, owned_until), claim)
+        else:
+            await _write(world, each, finding, claim)
     except PgwError as fault:
         log.warning("payment %s attempt %d: check not written: %s", each.payment_id, each.attempt_number, fault)
     return True
 
 
-async def _ask(world: World, each: Due) -> Finding:
-    gateway = world.gateways.get(each.gateway_id)
-    if gateway is None:
-        return Undecided(Pending.UNREACHABLE, "NO_ADAPTER")
-    try:
-        async with asyncio.timeout(world.timeout_ms / 1000):
-            return await gateway.enquire(Reference(each.payment_id, each.attempt_number))
-    except TimeoutError:
-        return Undecided(Pending.UNREACHABLE, "TIMEOUT")
-    except Exception as fault:
-        # An adapter's bug must not stop the check: it is asked again on schedule.
-        log.exception("%s: enquire raised %s", each.gateway_id, type(fault).__name__)
-        return Undecided(Pending.UNREACHABLE, "ADAPTER_FAULT")
-
-
-async def _capture(world: World, each: Due, found: Authorized, owned_until: float) -> Settled | Undecided:
+async def _capture(world: World, each: Due, found: Authorized, owned_until: float) -> Answered:
     """Take the authorised money once, if this attempt is or becomes the payment's winner; then ask what came of it."""
     if (found.amount_minor, found.currency) != (each.amount_minor, each.currency):
-        # Never captured: as a capture of a wrong amount it would be for a person, and so is this.
-        return Captured(found.transaction_ref, found.amount_minor, found.currency)
+        return Unfit(found.transaction_ref)
     if not await world.ledger.commit(WIN, {"payment_id": each.payment_id, "attempt_number": each.attempt_number}):
         return Undecided(Pending.STILL_PENDING, "NOT_THE_WINNER")
     timeout_s = world.timeout_ms / 1000
@@ -103,11 +85,11 @@ async def _capture(world: World, each: Due, found: Authorized, owned_until: floa
         return Undecided(Pending.STILL_PENDING, "CAPTURE_TIMEOUT")
     except Exception as fault:
         log.exception("%s: capture raised %s", each.gateway_id, type(fault).__name__)
-    finding = await _ask(world, each)
+    finding = await ask(world, each.gateway_id, Reference(each.payment_id, each.attempt_number))
     return Undecided(Pending.STILL_PENDING, "AUTHORIZED") if isinstance(finding, Authorized) else finding
 
 
-async def _write(world: World, each: Due, finding: Settled | Undecided, claim: Item) -> None:
+async def _write(world: World, each: Due, finding: Answered, claim: Item) -> None:
     now = world.clock.now()
     check: Item = {
         "check_number": each.checks_made + 1,
@@ -115,26 +97,48 @@ async def _write(world: World, each: Due, finding: Settled | Undecided, claim: I
         "result": result_word(finding),
         "error_code": finding.error_code if isinstance(finding, Undecided) else None,
     }
-    if isinstance(finding, Undecided):
+    is_absent = isinstance(finding, Undecided) and finding.result is Pending.ABSENT
+    named = each.payment_id, each.attempt_number
+    earlier = await world.ledger.read(answers_of, *named) if is_absent else ()
+    conclusion = judge(finding, _known(each), earlier, now)
+    if isinstance(conclusion, Undecided):
         at_customer = each.status == AttemptStatus.REQUIRES_ACTION
         again = next_check_at(each.checks_made + 1, now, world.rng, at_customer=at_customer)
         await world.ledger.commit(RECORD, {**claim, **check, "next_check_at": again})
         return
     stored = await world.ledger.read(decision_of, each.payment_id)
     assert stored is not None, "a payment is opened together with its decision"
-    settlement = settle(finding, each.amount_minor, each.currency)
-    ended = Ended(each.attempt_number, each.gateway_id, settlement.end, now, each.latency_ms)
+    settlement = settle(conclusion, each.amount_minor, each.currency)
     item = settling(
         subject_of(each.payment_id, stored[0]),
-        ended,
+        Ended(
+            number=each.attempt_number,
+            gateway_id=each.gateway_id,
+            end=settlement.end,
+            at=now,
+            latency_ms=each.latency_ms,
+            watch=watch_of(settlement.end, each.started_at, now, world.rng),
+        ),
         settlement,
         each.attempts_made,
         round((now - each.created_at).total_seconds() * 1000),
-        {**check, "error_code": attempt_end(finding).error_code},
+        {**check, "error_code": check["error_code"] or settlement.end.error_code},
         _told(each),
         (uuid7(now, world.rng), uuid7(now, world.rng)),
     )
-    await world.ledger.commit(SETTLE, item)
+    if await world.ledger.commit(SETTLE, item) and settlement.finish.status is Status.MANUAL_REVIEW:
+        why = "nobody could tell its end" if isinstance(conclusion, GaveUp) else "its money is not what was asked for"
+        log.critical("payment %s at %s waits for a person: %s", each.payment_id, each.gateway_id, why)
+
+
+def _known(each: Due) -> Known:
+    return Known(
+        started_at=each.started_at,
+        ended_at=each.ended_at or each.due_at,
+        at_customer=each.status == AttemptStatus.REQUIRES_ACTION,
+        transaction_ref=each.transaction_ref,
+        blame=Blame(each.blame or Blame.NONE),
+    )
 
 
 def _told(each: Due) -> Corrects | None:

@@ -1,5 +1,6 @@
 """Sandbox outcomes -> an append-only file: what was done is known after a restart, and to every process."""
 
+import fcntl
 import os
 from datetime import datetime
 from enum import StrEnum
@@ -14,10 +15,11 @@ class Entry(StrEnum):
 
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
+    REVERSED = "REVERSED"
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One outcome. `effective_at` lies in the future for money that moves late."""
+    """One outcome. `effective_at` lies in the future for money that moves late. `reason`: of a reversal, its key."""
 
     payment_id: str
     attempt_number: int
@@ -53,6 +55,30 @@ class Book:
 
     def write(self, *lines: Line) -> None:
         """Append outcomes; survives the process, and does not try to survive the machine: it is a sandbox."""
+        os.write(self._opened(), b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+    def reverse(self, transaction_ref: str, key: str, now: datetime) -> Line | None:
+        """Give captured money back, once, whatever process asks; None where there is none, or another key has it."""
+        descriptor = self._opened()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            self._catch_up()
+            of_it = [
+                line for lines in self._lines.values() for line in lines if line.transaction_ref == transaction_ref
+            ]
+            made = next((line for line in of_it if line.status is Entry.REVERSED), None)
+            if made is not None:
+                return made if made.reason == key else None
+            taken = next((line for line in of_it if line.status is Entry.CAPTURED and line.effective_at <= now), None)
+            if taken is None:
+                return None
+            line = msgspec.structs.replace(taken, status=Entry.REVERSED, reason=key, effective_at=now)
+            self.write(line)
+            return line
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _opened(self) -> int:
         if self._descriptor is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
@@ -60,7 +86,7 @@ class Book:
             if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
                 # A writer died in the middle of a line; the next one must not be glued to it.
                 os.write(self._descriptor, b"\n")
-        os.write(self._descriptor, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        return self._descriptor
 
     def find(self, gateway_id: str, payment_id: str, attempt_number: int, now: datetime) -> Line | None:
         """Return the newest outcome of one attempt that has taken effect by `now`."""
@@ -69,13 +95,13 @@ class Book:
         return next((line for line in reversed(lines) if line.effective_at <= now), None)
 
     def charges(self, now: datetime) -> list[Charge]:
-        """List every movement of money that has taken effect by `now`, in the order written."""
+        """List every movement of money that has taken effect by `now`, there and back, attempt by attempt."""
         self._catch_up()
         return [
             msgspec.convert(line, Charge, from_attributes=True)
             for lines in self._lines.values()
             for line in lines
-            if line.status is Entry.CAPTURED and line.effective_at <= now
+            if line.status is not Entry.DECLINED and line.effective_at <= now
         ]
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from pgw.core.enquiry import Finding, Pending, Reversed, Undecided
+from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.razorpay_answers import (
+    BAD_REQUEST,
     OK,
     UNAUTHENTICATED,
     Created,
@@ -25,6 +26,7 @@ from pgw.core.gateways.razorpay_answers import (
     read,
     refused,
 )
+from pgw.core.gateways.razorpay_events import RECEIPT, receipt_of
 from pgw.core.gateways.wire import Answer, Method, Reply, Wire
 from pgw.core.outcome import Blame, NotSent, Unknown, Verdict
 from pgw.core.payment import Card, Netbanking, Upi, UpiFlow, upi_flow
@@ -71,12 +73,12 @@ class Razorpay:
 
     async def enquire(self, reference: Reference) -> Finding:
         """Find the attempt's order by its receipt, and reduce all its payments to one outcome."""
-        orders = await self._list("/v1/orders", {"receipt": _receipt(reference)}, Order)
+        orders = await self._list("/v1/orders", {"receipt": receipt_of(reference)}, Order)
         if isinstance(orders, Undecided):
             return orders
         payments: list[Payment] = []
         for order in orders:
-            if order.receipt != _receipt(reference):
+            if order.receipt != receipt_of(reference):
                 continue
             found = await self._list(f"/v1/orders/{order.id}/payments", None, Payment)
             if isinstance(found, Undecided):
@@ -89,7 +91,7 @@ class Razorpay:
         document = {"amount": amount_minor, "currency": currency}
         await self._call("POST", f"/v1/payments/{transaction_ref}/capture", document)
 
-    async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversed | Undecided:
+    async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
         """Give captured money back. `key`, the same for each try of one reversal, makes it happen once."""
         path = f"/v1/payments/{transaction_ref}/refund"
         reply = await self._wire.call(
@@ -97,10 +99,13 @@ class Razorpay:
         )
         if not isinstance(reply, Reply):
             return Undecided(Pending.UNREACHABLE, reply.error_code)
+        if reply.status == BAD_REQUEST:
+            return ReversalRefused("REFUND_REFUSED")
         refund = read(reply.body, Refund) if reply.status == OK else None
-        if refund is None or refund.status == "failed":
+        if refund is None:
             return Undecided(Pending.STILL_PENDING, f"HTTP_{reply.status}")
-        return Reversed(refund.id)
+        # The same key would bring the same failed refund back for ever.
+        return ReversalRefused("REFUND_FAILED") if refund.status == "failed" else Reversed(refund.id)
 
     async def close(self) -> None:
         """Give the connections up."""
@@ -110,7 +115,7 @@ class Razorpay:
         document = {
             "amount": order.amount_minor,
             "currency": order.currency,
-            "receipt": _receipt(order.reference),
+            "receipt": receipt_of(order.reference),
             "payment": {
                 "capture": "manual",
                 "capture_options": {"manual_expiry_period": CAPTURE_WITHIN_MINUTES, "refund_speed": "normal"},
@@ -158,11 +163,6 @@ class Razorpay:
         return whole if len(whole) == len(items) else Undecided(Pending.UNREACHABLE, "UNREADABLE_ANSWER")
 
 
-def _receipt(reference: Reference) -> str:
-    """Name an attempt in an order's receipt: 38 characters of the 40 there are."""
-    return f"{reference.payment_id}-{reference.attempt_number}"
-
-
 def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
     """Lay out the charging call: its path and its document."""
     customer, client = order.customer, order.client
@@ -175,6 +175,8 @@ def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
         "ip": client.ip if client else None,
         "referer": client.referer if client else None,
         "user_agent": client.user_agent if client else None,
+        # A webhook shows a payment with its notes, never with its order's receipt.
+        "notes": {RECEIPT: receipt_of(order.reference)},
     }
     path = "/v1/payments/create/json"
     match order.instrument:

@@ -85,6 +85,7 @@ RANK = {"captured": 3, "authorized": 2, "created": 1, "failed": 0, "refunded": -
 UNAUTHENTICATED = frozenset({401, 403})
 TOO_MANY = 429
 SERVER_FAULT = 500
+BAD_REQUEST = 400
 OK = 200
 
 
@@ -133,7 +134,9 @@ def outcome(payments: Sequence[Payment]) -> Finding:
             return Authorized(told.id, told.amount, told.currency)
         case "failed" if told.error_reason is not None:
             answer = declined(told.error_reason, told.error_step)
-            return Undecided(Pending.STILL_PENDING, answer.error_code) if isinstance(answer, Unknown) else answer
+            return Undecided(Pending.FAILED, answer.error_code) if isinstance(answer, Unknown) else answer
+        case "failed":
+            return Undecided(Pending.FAILED)
         case _:
             return Undecided(Pending.STILL_PENDING, told.status.upper())
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.book import Book, Entry, Line
 from pgw.core.outcome import Blame, Captured, Decline, NotSent, Unknown, Verdict, declined
@@ -114,10 +114,19 @@ class Sandbox:
             return Undecided(Pending.ABSENT)
         if line.status is Entry.CAPTURED:
             return Captured(line.transaction_ref, line.amount_minor, line.currency)
+        if line.status is Entry.REVERSED:
+            return Undecided(Pending.STILL_PENDING, "REFUNDED")
         return _definitive(declined(line.reason or ""))
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Do nothing: this gateway captures as it charges, and never answers that it has only authorised."""
+
+    async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
+        """Give the whole charge back, which is the only amount pgw asks for."""
+        line = self._book.reverse(transaction_ref, key, self._clock.now())
+        if line is None or line.amount_minor != amount_minor:
+            return ReversalRefused("NOTHING_TO_REVERSE")
+        return Reversed(f"{transaction_ref}_back")
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, exists, literal, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Integer, Text, and_, case, exists, literal, or_, select, union_all, update
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, routing_decisions
+from pgw.core.ledger.transfers import BOOKED, book_end
+from pgw.core.ledger.watches import WATCHED, watch_decline, watch_end
 from pgw.core.payment import AttemptStatus, Status
 
 UNSETTLED = (Status.PROCESSING, Status.REQUIRES_ACTION, Status.PENDING_VERIFICATION)
@@ -26,6 +28,7 @@ ENDED: Columns = {
     "end_next_check_at": When(),
     "ended_at": When(),
     "event": Json(),
+    **WATCHED,
 }
 """How an attempt ended; no member is named like a column, so that none slips into the next attempt's row."""
 
@@ -98,6 +101,7 @@ def settle_payment(won: FromClause) -> Statement:
             latency_ms=won.c.payment_latency_ms,
             updated_at=won.c.ended_at,
             version=payments.c.version + 1,
+            review_since=case((won.c.payment_status == Status.MANUAL_REVIEW, won.c.ended_at), else_=None),
         )
         .where(payments.c.payment_id == won.c.payment_id, payments.c.status.in_(UNSETTLED))
     )
@@ -129,6 +133,7 @@ _SET_LATER = frozenset(
         "next_action",
         "updated_at",
         "version",
+        "review_since",
     }
 )
 
@@ -156,7 +161,7 @@ TURN = Phase(
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _still_sending),
-    effects=lambda won: (_announce(won), put(outbox, won), _replan(won)),
+    effects=lambda won: (_announce(won), put(outbox, won), watch_decline(won), _replan(won)),
 )
 """Ends attempt k and announces the next, only while k is still this flow's: once a verifier has it, nothing follows."""
 
@@ -192,10 +197,11 @@ CLOSE = Phase(
         "attempts_made": Whole,
         "payment_latency_ms": Whole,
         "completed": Json(),
+        **BOOKED,
     },
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _sending_or_learned),
-    effects=lambda won: (tell(won), settle_payment(won)),
+    effects=lambda won: (tell(won), book_end(won), watch_end(won), settle_payment(won)),
 )
 """Ends the last attempt and the payment. A definitive end merges over an unknown one, never the reverse."""

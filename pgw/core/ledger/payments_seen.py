@@ -83,6 +83,8 @@ def listed(connection: Connection, wanted: Wanted, now: datetime) -> Sequence[St
         # A few among millions; each has an attempt under check, and those are indexed.
         under_check = select(attempts.c.payment_id).where(attempts.c.next_check_at.is_not(None))
         query = query.where(payments.c.payment_id.in_(under_check))
+    if wanted.status is Status.MANUAL_REVIEW:
+        query = query.where(payments.c.review_since.is_not(None))
     if wanted.ref is not None:
         query = query.where(payments.c.payment_id.in_(_referred(wanted.ref)))
     if wanted.since is not None:

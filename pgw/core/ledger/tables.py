@@ -121,6 +121,7 @@ payments = Table(
     Column("created_at", When, nullable=False),
     Column("updated_at", When, nullable=False),
     Column("version", Whole, nullable=False),
+    Column("review_since", When),
     UniqueConstraint("merchant_id", "idempotency_key"),
     CheckConstraint("amount_minor > 0", name="amount"),
     _one_of("status", Status),
@@ -132,11 +133,18 @@ payments = Table(
         postgresql_where=text("merchant_reference IS NOT NULL"),
         sqlite_where=text("merchant_reference IS NOT NULL"),
     ),
+    Index(
+        "payments_in_review_index",
+        "payment_id",
+        postgresql_where=text("review_since IS NOT NULL"),
+        sqlite_where=text("review_since IS NOT NULL"),
+    ),
     sqlite_strict=True,
 )
 """One row a payment; the unique (merchant_id, idempotency_key) is what makes a key mean one payment.
 
-`winner_attempt` is the one attempt whose authorisation pgw captures; it is set before the capture, and never again."""
+`winner_attempt` is the one attempt whose authorisation pgw captures; it is set before the capture, and never again.
+`review_since` is set while a person must judge: an index by status would be written at every change of a payment."""
 
 attempts = Table(
     "attempts",
@@ -155,6 +163,7 @@ attempts = Table(
     Column("ended_at", When),
     Column("next_check_at", When),
     Column("checks_made", Whole, nullable=False),
+    Column("claimed_until", When),
     _one_of("status", AttemptStatus),
     Index(
         "attempts_due_index",
@@ -170,7 +179,9 @@ attempts = Table(
     ),
     sqlite_strict=True,
 )
-"""One row for each announced call. `next_check_at` is when a verifier may ask: while SENDING, the end of the lease."""
+"""One row for each announced call. `next_check_at` is when a verifier may ask: while SENDING, the end of the lease.
+
+While `claimed_until` equals it, one verifier is at work: nobody may bring the next check forward."""
 
 routing_decisions = Table(
     "routing_decisions",

@@ -1,9 +1,6 @@
-"""Attempts under check -> their writes and reads: claim what is due, record an enquiry, settle."""
+"""Attempts under check -> their writes, and how a check stands: claim what is due, record an enquiry, settle."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Connection, Text, case, func, literal, or_, select, update
@@ -13,6 +10,8 @@ from pgw.core.enquiry import GIVE_UP_AFTER
 from pgw.core.ledger.payments import ENDED, UNSETTLED, settle_payment, tell
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, payments, verification_checks
+from pgw.core.ledger.transfers import BOOKED, book_end
+from pgw.core.ledger.watches import watch_end
 from pgw.core.outcome import Blame
 from pgw.core.payment import AttemptStatus, Status
 
@@ -28,6 +27,7 @@ def _claim(item: FromClause) -> Statement:
         update(attempts)
         .values(
             next_check_at=item.c.claimed_until,
+            claimed_until=item.c.claimed_until,
             status=case((sending, literal(AttemptStatus.TIMEOUT, Text())), else_=attempts.c.status),
             error_code=case((sending, literal(LEASE_EXPIRED, Text())), else_=attempts.c.error_code),
             blame=case((sending, literal(Blame.NONE, Text())), else_=attempts.c.blame),
@@ -112,7 +112,7 @@ def _settle(item: FromClause) -> Statement:
             status=item.c.end_status,
             error_code=item.c.end_error_code,
             blame=item.c.end_blame,
-            transaction_ref=item.c.end_transaction_ref,
+            transaction_ref=func.coalesce(item.c.end_transaction_ref, attempts.c.transaction_ref),
             next_check_at=item.c.end_next_check_at,
             checks_made=item.c.check_number,
         )
@@ -137,6 +137,7 @@ SETTLE = Phase(
         "attempts_made": Whole,
         "payment_latency_ms": Whole,
         "completed": Json(),
+        **BOOKED,
     },
     key="payment_id",
     order=("payment_id",),
@@ -144,10 +145,12 @@ SETTLE = Phase(
     effects=lambda won: (
         put(verification_checks, won, attempt_number=won.c.end_number),
         tell(won),
+        book_end(won),
+        watch_end(won),
         settle_payment(won),
     ),
 )
-"""Ends an attempt under check, and its payment, by the gateway's definitive answer."""
+"""Ends an attempt under check, and its payment, by what its gateway answered; or leaves the payment to a person."""
 
 
 def _win(item: FromClause) -> Statement:
@@ -169,73 +172,6 @@ WIN = Phase(
     effects=lambda _: (),
 )
 """Makes one attempt the payment's winner: only then may its authorisation be captured, and no other's ever again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """An attempt to ask about, with what its payment expects."""
-
-    payment_id: str
-    attempt_number: int
-    gateway_id: str
-    status: AttemptStatus
-    due_at: datetime
-    started_at: datetime
-    latency_ms: int | None
-    error_code: str | None
-    blame: str | None
-    ended_at: datetime | None
-    checks_made: int
-    amount_minor: int
-    currency: str
-    created_at: datetime
-    skipped: int
-
-    @property
-    def attempts_made(self) -> int:
-        """How many gateways were called, this one included."""
-        return self.attempt_number - self.skipped
-
-
-_earlier = attempts.alias("earlier")
-_SKIPPED = (
-    select(func.count())
-    .where(
-        _earlier.c.payment_id == attempts.c.payment_id,
-        _earlier.c.attempt_number < attempts.c.attempt_number,
-        _earlier.c.status == AttemptStatus.SKIPPED,
-    )
-    .scalar_subquery()
-)
-
-
-def due(connection: Connection, now: datetime, limit: int) -> Sequence[Due]:
-    """List the attempts whose check is due, longest waiting first."""
-    query = (
-        select(
-            attempts.c.payment_id,
-            attempts.c.attempt_number,
-            attempts.c.gateway_id,
-            attempts.c.status,
-            attempts.c.next_check_at,
-            attempts.c.started_at,
-            attempts.c.latency_ms,
-            attempts.c.error_code,
-            attempts.c.blame,
-            attempts.c.ended_at,
-            attempts.c.checks_made,
-            payments.c.amount_minor,
-            payments.c.currency,
-            payments.c.created_at,
-            _SKIPPED,
-        )
-        .join(payments, payments.c.payment_id == attempts.c.payment_id)
-        .where(attempts.c.next_check_at <= now)
-        .order_by(attempts.c.next_check_at)
-        .limit(limit)
-    )
-    rows: Sequence[Any] = connection.execute(query).all()
-    return [Due(*row) for row in rows]
 
 
 class Check(Struct, frozen=True, kw_only=True):

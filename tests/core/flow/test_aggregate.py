@@ -135,6 +135,29 @@ def test_a_tail_that_is_behind_says_so(database: str) -> None:
     asyncio.run(scenario())
 
 
+def test_a_tail_that_is_told_of_nothing_new_reads_nothing(database: str) -> None:
+    put(database, some(20))
+
+    async def scenario() -> None:
+        clock = VirtualClock(LATER)
+        async with opened(database) as ledger:
+            relay, troubled = Relay(ledger, LEDGER_ID, Alone(), clock), Troubled(ledger)
+            tail = Tail(troubled, InProcess(clock), clock, last=lambda: relay.last)
+            await relay.step()
+            assert await tail.step() == 20
+            troubled.unreadable = True
+            assert await tail.step() == 0
+            assert tail.caught_up
+            put(database, some(5))
+            assert await relay.step() == 5
+            with pytest.raises(PgwError):
+                await tail.step()
+            troubled.unreadable = False
+            assert await tail.step() == 5
+
+    asyncio.run(scenario())
+
+
 def test_the_tail_begins_an_hour_back_and_corrects_no_slice_it_has_not_counted(database: str) -> None:
     clock = VirtualClock(NOON + timedelta(hours=3))
     old, young = NOON, NOON + timedelta(hours=2, minutes=30)
@@ -212,6 +235,22 @@ def test_consumers_share_the_work_and_count_each_event_once(database: str, redis
             await world.settled("worker-0", "worker-1", "worker-2")
             assert counted(events) == await world.held()
             assert await world.stream.lag() == Lag(0, 0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_that_waits_counts_what_comes(database: str, redis_url: str) -> None:
+    events = some(30)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            await world.relay().step()
+            waiting = asyncio.create_task(world.consumer().step(wait_ms=30_000))
+            put(database, events)
+            assert await world.relay().step() == 30
+            assert await waiting == 30
+            assert counted(events) == await world.held()
+            assert await world.consumer().step(wait_ms=1) == 0
 
     asyncio.run(scenario())
 

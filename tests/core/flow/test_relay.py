@@ -1,6 +1,7 @@
 """The stream has every event once and in the ledger's order, whatever dies, sleeps or is wiped between the two."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,6 +19,7 @@ from tests.circle import Circle, circle, counted, restore, snapshot
 from tests.core.hot.streams import stored
 from tests.doubles import LEDGER_ID, NOON, VirtualClock
 from tests.events import attempted, put, some
+from tests.ledgers import opened
 from tests.services import ask_redis
 from tests.troubled import Trouble, Troubled
 
@@ -264,6 +266,57 @@ def test_whatever_befalls_the_numbering_the_next_step_goes_on(database: str, red
             await world.settled()
             assert await _delivered(world) == list(range(1, 31))
             assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.UNSEEN])
+def test_numbering_that_fails_beside_an_append_leaves_the_append_whole(
+    database: str, redis_url: str, trouble: Trouble
+) -> None:
+    """What was numbered before is on the stream, the fault is told, and nothing of the step goes on behind it."""
+    events = some(APPENDED + 100)
+    put(database, events)
+
+    async def scenario() -> None:
+        async with circle(database, redis_url) as world:
+            troubled = Troubled(world.ledger)
+            troubled.after["publish"] = lambda: troubled.trouble.update({"publish": trouble})
+            with pytest.raises(PgwError):
+                await world.relay(ledger=troubled).step()
+            assert stored(redis_url) == APPENDED
+            await world.settled()
+            assert await _delivered(world) == list(range(1, APPENDED + 101))
+            assert counted(events) == await world.held()
+
+    asyncio.run(scenario())
+
+
+def test_the_last_number_is_known_to_who_leads_and_to_nobody_else(database: str) -> None:
+    """Whoever takes it for the end of what there is must not take an old one."""
+
+    class Elected(Alone):
+        leads = True
+
+        async def hold(self) -> bool:
+            return self.leads
+
+    put(database, some(5))
+
+    async def scenario() -> None:
+        async with opened(database) as ledger:
+            leader, troubled = Elected(), Troubled(ledger)
+            relay = Relay(troubled, LEDGER_ID, leader, VirtualClock())
+            known = [relay.last]
+            for leads, trouble in ((True, None), (False, None), (True, Trouble.UNSEEN), (True, None)):
+                leader.leads = leads
+                if trouble is not None:
+                    put(database, some(3))
+                    troubled.trouble["publish"] = trouble
+                with contextlib.suppress(PgwError):
+                    await relay.step()
+                known.append(relay.last)
+            assert known == [None, 5, None, None, 8]
 
     asyncio.run(scenario())
 

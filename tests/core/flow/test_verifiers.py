@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.flow.asking import MAX_DUE, MAX_ENQUIRIES
 from pgw.core.flow.take import take
-from pgw.core.flow.verify import MAX_DUE, MAX_ENQUIRIES, verify_due
+from pgw.core.flow.verify import verify_due
 from pgw.core.ledger.payments import OPEN
 from pgw.core.ledger.payments_seen import by_id
 from pgw.core.ledger.tables import attempts, outbox, verification_checks
+from pgw.core.pace import BURST, PER_S, SHORTEST_REST_S, SILENT_AFTER
 from pgw.core.payment import Payment, Status
 from tests.doubles import CAPTURED, UNKNOWN, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage, all_of, opened, opens, rows
@@ -120,10 +122,12 @@ def test_a_round_is_bounded_and_so_are_the_enquiries_under_way(stage: Stage) -> 
             return await ask(reference)
 
         scene.gateways["g1"].enquire = counted  # type: ignore[method-assign]
-        assert await verify_due(scene.world) == MAX_DUE
-        assert most <= MAX_ENQUIRIES
-        assert await verify_due(scene.world) == 10
+        assert await verify_due(scene.world) == BURST
         assert await verify_due(scene.world) == 0
+        assert most <= MAX_ENQUIRIES
+        for _ in range(3):
+            scene.clock.advance(1)
+            assert await verify_due(scene.world) == PER_S
 
     stage.run(scenario())
 
@@ -137,5 +141,27 @@ def test_a_gateway_that_is_gone_is_unreachable_and_stops_no_other_check(stage: S
         assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
         results = [(row["result"], row["error_code"]) for row in await rows(stage.ledger, verification_checks)]
         assert sorted(results, key=str) == [("SUCCESS", None), ("UNREACHABLE", "NO_ADAPTER")]
+
+    stage.run(scenario())
+
+
+def test_a_gateway_that_does_not_answer_is_left_alone_and_holds_nobody_else_up(stage: Stage) -> None:
+    """More checks than one read lists wait for it; those of another gateway are made at once behind them."""
+
+    async def scenario() -> None:
+        await all_of(stage.ledger, [(OPEN, opens(n, gateway_id="g1")) for n in range(MAX_DUE + 10)])
+        await all_of(stage.ledger, [(OPEN, opens(1000 + n, gateway_id="g2")) for n in range(3)])
+        scene = scene_of(stage.ledger, {"g1": [], "g2": []})
+        silent, well = scene.gateways["g1"], scene.gateways["g2"]
+        silent.answers.extend([Undecided(Pending.UNREACHABLE)] * (MAX_ENQUIRIES + 2))
+        scene.clock.advance(10)
+        claimed = await verify_due(scene.world)
+        assert SILENT_AFTER <= len(silent.asked) <= MAX_ENQUIRIES + SILENT_AFTER
+        assert (claimed - len(silent.asked), len(well.asked)) == (3, 3)
+        asked = len(silent.asked)
+        assert await verify_due(scene.world) == 0
+        scene.clock.advance(SHORTEST_REST_S)
+        await verify_due(scene.world)
+        assert len(silent.asked) == asked + 1
 
     stage.run(scenario())

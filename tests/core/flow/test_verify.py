@@ -1,22 +1,38 @@
 """What nobody knows the end of is asked about on schedule, and ended only by an answer, never by another charge."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, update
 
 from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.flow.asking import MAX_DUE
 from pgw.core.flow.take import take
-from pgw.core.flow.verify import MAX_DUE, verify_due
+from pgw.core.flow.verify import verify_due
+from pgw.core.ledger.due import due
+from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payments_seen import attempts_of, by_id
 from pgw.core.ledger.tables import attempts, outbox
-from pgw.core.ledger.verifications import WIN, due, verification_of
+from pgw.core.ledger.verifications import WIN, verification_of
 from pgw.core.outcome import Captured, CustomerDecline, GatewayDecline
 from pgw.core.payment import Payment, Status
 from pgw.core.ports import ChargeOrder
-from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, UNKNOWN, Act, Scene, request_of, scene_of
+from tests.doubles import (
+    ACTION,
+    CAPTURED,
+    CUSTOMER_DECLINE,
+    GATEWAY_DECLINE,
+    UNKNOWN,
+    Act,
+    OpenDoors,
+    Scene,
+    request_of,
+    scene_of,
+)
 from tests.ledgers import Stage, rows
 
 SCHEDULE_S = [2, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 3600, 3600]
@@ -76,13 +92,13 @@ def test_a_definitive_answer_ends_the_payment(
 @pytest.mark.parametrize(
     ("answer", "result", "error_code"),
     [
-        (Undecided(Pending.ABSENT), "ABSENT", None),
         (Undecided(Pending.STILL_PENDING, "PAYMENT_PENDING"), "PENDING", "PAYMENT_PENDING"),
+        (Undecided(Pending.FAILED, "PAYMENT_TIMED_OUT"), "FAILED", "PAYMENT_TIMED_OUT"),
         (Undecided(Pending.UNREACHABLE, "HTTP_502"), "UNREACHABLE", "HTTP_502"),
         (TimeoutError(), "UNREACHABLE", "TIMEOUT"),
         (RuntimeError("a bug"), "UNREACHABLE", "ADAPTER_FAULT"),
     ],
-    ids=["absent", "pending", "unreachable", "timeout", "fault"],
+    ids=["pending", "failed for an open reason", "unreachable", "timeout", "fault"],
 )
 def test_what_is_not_definitive_is_recorded_and_asked_again_on_schedule(
     stage: Stage, answer: Finding | Exception, result: str, error_code: str | None
@@ -114,19 +130,119 @@ def test_what_is_not_definitive_is_recorded_and_asked_again_on_schedule(
     stage.run(scenario())
 
 
-def test_what_the_gateway_never_heard_of_stays_under_check(stage: Stage) -> None:
-    """Absent is no proof: five days later it is still pending, still scheduled, and no other gateway was asked."""
+def test_what_the_gateway_never_heard_of_fails_after_two_answers_that_lie_apart(stage: Stage) -> None:
+    """Early absences count for nothing; the attempt is watched from then on, and no other gateway was asked."""
 
     async def scenario() -> None:
         scene, payment = await _unknown(stage)
-        scene.clock.advance(timedelta(days=6).total_seconds())
-        for _ in range(5):
-            assert await verify_due(scene.world) == 1
-            scene.clock.advance(FAR_OFF_S)
-        assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
-        assert await _next_check(stage) is not None
+        for at_s in (2.4, 60, 900, 947, 1546):
+            scene.clock.advance(at_s - scene.clock.elapsed())
+            await verify_due(scene.world)
+            assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+            await _due_now(stage, scene)
+        scene.clock.advance(1547 - scene.clock.elapsed())
+        await verify_due(scene.world)
+        ended = await _seen(scene, payment.payment_id)
+        assert (ended.status, ended.failure_code) == (Status.FAILURE, "ABSENT")
+        (watch,) = await rows(stage.ledger, watches)
+        assert (watch["state"], watch["cause"]) == ("WATCHING", "ABSENT")
+        assert await _next_check(stage) is None
         assert scene.charges == [("g1", 1)]
         assert scene.gateways["g2"].asked == []
+
+    stage.run(scenario())
+
+
+async def _due_now(stage: Stage, scene: Scene) -> None:
+    """Bring the next check forward to now, as a hint would."""
+    path = stage.ledger._engine.url
+    engine = create_engine(path)
+    with engine.begin() as connection:
+        connection.execute(update(attempts).values(next_check_at=scene.clock.now()))
+    engine.dispose()
+
+
+def test_a_gateway_that_once_knew_an_attempt_is_not_believed_to_have_never_heard_of_it(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage)
+        scene.gateways["g1"].answers.append(Undecided(Pending.STILL_PENDING, "CREATED"))
+        for _ in range(20):
+            scene.clock.advance(FAR_OFF_S)
+            assert await verify_due(scene.world) == 1
+        assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Undecided(Pending.STILL_PENDING),
+        Undecided(Pending.FAILED, "PAYMENT_TIMED_OUT"),
+        Undecided(Pending.UNREACHABLE, "HTTP_502"),
+    ],
+    ids=lambda each: each.result,
+)
+def test_time_alone_ends_no_payment_but_hands_it_to_a_person_after_five_days(
+    stage: Stage, answer: Undecided, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        scene, payment = await _unknown(stage)
+        for day in range(5):
+            scene.clock.advance(24 * 3600 - (10 if day == 4 else 0))
+            scene.gateways["g1"].answers.append(answer)
+            assert await verify_due(scene.world) == 1
+            assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
+        scene.clock.advance(FAR_OFF_S)
+        scene.gateways["g1"].answers.append(answer)
+        assert await verify_due(scene.world) == 1
+        ended = await _seen(scene, payment.payment_id)
+        assert (ended.status, ended.failure_code) == (Status.MANUAL_REVIEW, "GAVE_UP")
+        assert [each.levelname for each in caplog.records if payment.payment_id in each.getMessage()] == ["CRITICAL"]
+        assert await _next_check(stage) is None
+        assert (await rows(stage.ledger, transfers), await rows(stage.ledger, watches)) == ([], [])
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(14, Status.REQUIRES_ACTION), (15, Status.FAILURE)])
+def test_once_the_time_to_act_is_over_failed_is_failed_and_is_watched(
+    stage: Stage, minutes: int, status: Status
+) -> None:
+    """For a reason the customer may retry it stays open before; afterwards nothing follows, least of all a gateway."""
+
+    async def scenario() -> None:
+        scene = scene_of(stage.ledger, {"g1": [Act(ACTION)], "g2": [CAPTURED]})
+        taken = await take(scene.world, request_of(), "key")
+        assert taken.payment.status is Status.REQUIRES_ACTION
+        scene.clock.advance(minutes * 60)
+        scene.gateways["g1"].answers.append(Undecided(Pending.FAILED, "SERVER_ERROR"))
+        assert await verify_due(scene.world) == 1
+        ended = await _seen(scene, taken.payment.payment_id)
+        assert ended.status is status
+        is_over = status is Status.FAILURE
+        assert ended.failure_code == ("SERVER_ERROR" if is_over else None)
+        assert [each["state"] for each in await rows(stage.ledger, watches)] == (["WATCHING"] if is_over else [])
+        assert scene.charges == [("g1", 1)]
+
+    stage.run(scenario())
+
+
+def test_a_disabled_gateway_is_asked_all_the_same_and_no_breaker_moves(stage: Stage) -> None:
+    async def scenario() -> None:
+        doors = OpenDoors()
+        scene = scene_of(stage.ledger, {"g1": [Act(UNKNOWN, moves_money=True)]}, circuit=doors)
+        taken = await take(scene.world, request_of(), "key")
+        told = list(doors.recorded)
+        known = scene.snapshots()
+        disabled = tuple(msgspec.structs.replace(each, is_enabled=False) for each in known.gateways)
+        scene.snapshots = lambda: msgspec.structs.replace(known, gateways=disabled)
+        scene.gateways["g1"].answers.append(Undecided(Pending.UNREACHABLE))
+        for _ in range(2):
+            scene.clock.advance(FAR_OFF_S)
+            assert await verify_due(scene.world) == 1
+        assert (await _seen(scene, taken.payment.payment_id)).status is Status.SUCCESS
+        assert doors.recorded == told
 
     stage.run(scenario())
 

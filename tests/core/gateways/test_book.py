@@ -141,8 +141,8 @@ def test_any_lines_are_read_back_by_attempt_the_newest_first(
         for number in (1, 2):
             of_it = [each for each in lines if (each.payment_id, each.attempt_number) == (payment_id, number)]
             assert book.find("hdfc", payment_id, number, NOON) == (of_it[-1] if of_it else None)
-    captured = [each for each in lines if each.status is Entry.CAPTURED]
-    assert sorted(each.payment_id for each in book.charges(NOON)) == sorted(each.payment_id for each in captured)
+    moved = [each for each in lines if each.status is not Entry.DECLINED]
+    assert sorted(each.payment_id for each in book.charges(NOON)) == sorted(each.payment_id for each in moved)
 
 
 def test_several_processes_write_one_book_and_no_line_is_torn(path: Path) -> None:
@@ -179,3 +179,49 @@ def test_a_book_whose_last_line_is_torn_can_be_read_while_another_goes_on_writin
     assert [each.payment_id for each in reader.charges(NOON)] == ["p1"]
     _written(path, _line("p2"))
     assert [each.payment_id for each in reader.charges(NOON)] == ["p1", "p2"]
+
+
+def test_captured_money_goes_back_once_whoever_asks_and_whenever(path: Path) -> None:
+    """A second key, money that has not moved yet, and a charge nobody made have nothing to give back."""
+    late = NOON + timedelta(seconds=5)
+    _written(path, _line("p1", status=Entry.DECLINED), _line("p1", at=late), _line("p2", status=Entry.DECLINED))
+    book, other = Book(path), Book(path)
+    assert book.reverse("ref-p1", "key", NOON) is None
+    first = book.reverse("ref-p1", "key", late)
+    assert first is not None
+    assert (first.status, first.reason, first.amount_minor) == (Entry.REVERSED, "key", 1000)
+    assert [each.reverse("ref-p1", "key", late) for each in (book, other, Book(path))] == [first] * 3
+    assert [book.reverse(ref, key, late) for ref, key in (("ref-p1", "other"), ("ref-p2", "key"), ("?", "key"))] == [
+        None
+    ] * 3
+    assert book.find("hdfc", "p1", 1, late) == first
+    assert [each.status for each in book.charges(late)] == [Entry.CAPTURED, Entry.REVERSED]
+
+
+REVERSING = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from pgw.core.gateways.book import Book
+
+sys.stdin.readline()
+for number in range(int(sys.argv[2])):
+    Book(Path(sys.argv[1])).reverse(f"ref-p{number}", "key", datetime.now(UTC))
+"""
+
+
+def test_several_processes_reverse_one_charge_once(path: Path) -> None:
+    _written(path, *(_line(f"p{number}") for number in range(20)))
+    asking = [
+        subprocess.Popen([sys.executable, "-c", REVERSING, str(path), "20"], stdin=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for each in asking:
+        assert each.stdin is not None
+        each.stdin.write("now\n")
+        each.stdin.close()
+    assert [each.wait(60) for each in asking] == [0] * 3
+    found = Book(path).charges(datetime.max.replace(tzinfo=NOON.tzinfo))
+    assert sorted(each.payment_id for each in found if each.status is Entry.REVERSED) == sorted(
+        f"p{number}" for number in range(20)
+    )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Reversed, Undecided
+from pgw.core.enquiry import Authorized, Finding, Pending, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.razorpay import Razorpay
 from pgw.core.gateways.wire import READ_TIMEOUT, Answer, Reply, Wire
 from pgw.core.outcome import (
@@ -135,6 +135,12 @@ def test_an_order_carries_the_attempt_as_receipt_and_nothing_is_captured_by_itse
     assert len(RECEIPT) <= 40
 
 
+def test_a_payment_carries_the_attempt_in_its_notes_for_the_webhooks_about_it() -> None:
+    wire = ScriptedWire(reply(ORDER), reply({"razorpay_payment_id": "pay_1", "link": "upi://pay"}))
+    charge(wire)
+    assert wire.asked[1][2]["notes"] == {"receipt": RECEIPT}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -215,7 +221,8 @@ FAILED = {"error_reason": "payment_cancelled", "error_step": "payment_authentica
         ([], Undecided(Pending.ABSENT)),
         ([paid("created", 1)], Undecided(Pending.STILL_PENDING, "CREATED")),
         ([paid("failed", 1, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
-        ([paid("failed", 1, error_reason="payment_timed_out")], Undecided(Pending.STILL_PENDING, "PAYMENT_TIMED_OUT")),
+        ([paid("failed", 1, error_reason="payment_timed_out")], Undecided(Pending.FAILED, "PAYMENT_TIMED_OUT")),
+        ([paid("failed", 1)], Undecided(Pending.FAILED)),
         ([paid("authorized", 1)], Authorized("pay_1", 1000, "INR")),
         ([paid("captured", 1), paid("failed", 2, **FAILED)], Captured("pay_1", 1000, "INR")),
         ([paid("failed", 2, **FAILED), paid("captured", 1)], Captured("pay_1", 1000, "INR")),
@@ -250,7 +257,8 @@ def test_an_order_of_another_receipt_is_nobody_s_answer() -> None:
     [
         (reply({"id": "rfnd_1", "status": "processed"}), Reversed("rfnd_1")),
         (reply({"id": "rfnd_1", "status": "pending"}), Reversed("rfnd_1")),
-        (reply({"id": "rfnd_1", "status": "failed"}), Undecided(Pending.STILL_PENDING, "HTTP_200")),
+        (reply({"id": "rfnd_1", "status": "failed"}), ReversalRefused("REFUND_FAILED")),
+        (fault("input_validation_failed"), ReversalRefused("REFUND_REFUSED")),
         (fault(None, status=409), Undecided(Pending.STILL_PENDING, "HTTP_409")),
         (READ_TIMEOUT, Undecided(Pending.UNREACHABLE, "READ_TIMEOUT")),
     ],
@@ -276,10 +284,11 @@ def documented() -> list[tuple[str, str, set[str], set[str]]]:
 
 
 def members(document: Mapping[str, Any] | None, prefix: str = "") -> set[str]:
-    """Name the members of a request as the table does."""
+    """Name the members of a request as the table does; `notes` is one member, its keys are free."""
     names: set[str] = set()
     for name, value in (document or {}).items():
-        inner = members(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name}
+        is_nested = isinstance(value, dict) and value and name != "notes"
+        inner = members(value, f"{prefix}{name}.") if is_nested else {prefix + name}
         names |= inner
     return names
 

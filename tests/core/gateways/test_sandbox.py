@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgw.core.enquiry import Finding, Pending, Undecided
+from pgw.core.enquiry import Finding, Pending, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import Sandbox
 from pgw.core.outcome import Blame, Captured, CustomerDecline, GatewayDecline, Verdict
@@ -162,5 +162,19 @@ def test_the_book_shows_what_was_charged(counter: Counter) -> None:
             await counter.gateway.charge(_order(Upi(vpa=vpa), payment_id=f"p{place}"))
         shown = [[each.payment_id for each in counter.book.charges(NOON + timedelta(seconds=s))] for s in (0, 5)]
         assert shown == [["p0"], ["p0", "p2"]]
+
+    asyncio.run(scenario())
+
+
+def test_late_money_can_be_given_back_once_and_is_known_as_refunded(counter: Counter) -> None:
+    async def scenario() -> None:
+        await counter.charge("late@sandbox")
+        assert await counter.gateway.reverse(REF, 1000, "reversal-1") == ReversalRefused("NOTHING_TO_REVERSE")
+        counter.clock.advance(5)
+        taken_on = Reversed(f"{REF}_back")
+        assert [await counter.gateway.reverse(REF, 1000, "reversal-1") for _ in range(2)] == [taken_on] * 2
+        assert await counter.again().gateway.reverse(REF, 1000, "reversal-2") == ReversalRefused("NOTHING_TO_REVERSE")
+        assert await counter.enquire() == Undecided(Pending.STILL_PENDING, "REFUNDED")
+        assert [each.status for each in counter.book.charges(counter.clock.now())] == ["CAPTURED", "REVERSED"]
 
     asyncio.run(scenario())

@@ -13,11 +13,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from sqlalchemy import Table
 
 from pgw.core.facts import Item
+from pgw.core.ledger.due import due
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.phase import Phase
 from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks
-from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, due
+from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE
 from pgw.core.ledger.writer import ItemRefused
 from pgw.core.outcome import Captured, GatewayDecline, NotSent, Verdict
 from pgw.core.payment import EXITS, AttemptStatus, Status

@@ -1,0 +1,109 @@
+"""A payment, a person's word -> the order sent, once production has agreed; what it did -> a screen."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pgw.cli.client import Client
+from pgw.cli.consent import DEVELOPMENT, Order, environment_of, reason_of
+from pgw.cli.exits import CommandError, Exit
+from pgw.cli.screen import Column, Row, Screen
+from pgw.cli.words import say
+from pgw.core.money import in_words
+
+OUTCOMES = ("SUCCESS", "FAILURE")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What was typed. `name` is the payment as it was named, `evidence` a text or a JSON object."""
+
+    name: str
+    outcome: str
+    reason: str
+    evidence: str | None
+    attempt: int | None
+    yes: bool
+
+    @property
+    def order(self) -> Order:
+        """Write it as an order that production has to agree to."""
+        options = (("--evidence", self.evidence), ("--attempt", self.attempt))
+        return Order(
+            command=(
+                *("pgw", "payment", "resolve", self.name, "--as", self.outcome.lower()),
+                *(part for name, value in options if value is not None for part in (name, str(value))),
+            ),
+            question=f"Book it as {self.outcome}, for good?",
+            reason=self.reason,
+            yes=self.yes,
+        )
+
+    def body(self, reason: str) -> dict[str, Any]:
+        """Write the document that is sent; what is not given is left out."""
+        asked = {
+            "as": self.outcome,
+            "reason": reason,
+            "evidence": _evidence(self.evidence),
+            "attempt_number": self.attempt,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+def word(name: str, outcome: str, reason: str, evidence: str | None, attempt: int | None, *, yes: bool) -> Word:
+    """Read what was typed; what the server would refuse is refused before anybody is asked."""
+    said = outcome.upper()
+    if said not in OUTCOMES:
+        raise CommandError(Exit.USAGE, "--as must be success or failure")
+    if attempt is not None and said != "FAILURE":
+        raise CommandError(Exit.USAGE, "--attempt goes with --as failure: its payment has ended without its money")
+    _evidence(evidence)
+    return Word(name, said, reason, evidence, attempt, yes)
+
+
+def _evidence(text: str | None) -> Any:
+    """Read an object where the text begins like one."""
+    if text is None or not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise CommandError(Exit.USAGE, "--evidence begins like a JSON object and is none") from None
+
+
+def resolved(api: Client, payment: Row, said: Word, columns: tuple[Column, ...]) -> Screen:
+    """Send a word and show what it made of the payment."""
+    order, reason = said.order, said.reason
+    if not order.is_complete:
+        environment = environment_of(api)
+        if environment != DEVELOPMENT:
+            say(_at_stake(payment, said, environment))
+        reason = reason_of(order, environment) or reason
+    path = f"/payments/{payment['payment_id']}/resolve"
+    document = api.call("POST", path, body=said.body(reason)).document
+    return Screen(
+        document=document,
+        columns=columns,
+        rows=[document],
+        names=(document["payment_id"],),
+        above=(_told(payment, document, said),),
+    )
+
+
+def _at_stake(payment: Row, said: Word, environment: str) -> str:
+    amount = in_words(payment["amount_minor"], payment["currency"])
+    where = f"attempt {said.attempt} of payment" if said.attempt else "payment"
+    why = f" ({payment['failure_code']})" if payment["failure_code"] else ""
+    return (
+        f"  {environment} │ {where} {payment['payment_id']}: {amount} of {payment['merchant_id']} "
+        f"at {payment['gateway_used']}, {payment['status']}{why}"
+    )
+
+
+def _told(payment: Row, document: Row, said: Word) -> str:
+    name = f"payment {document['payment_id']}"
+    if said.attempt is not None:
+        return f"attempt {said.attempt} of {name} keeps no money: its review is closed"
+    if payment["version"] == document["version"]:
+        return f"{name} is {document['status']}: already so, nothing was changed"
+    return f"{name} was {payment['status']} and is {document['status']}"

@@ -1,0 +1,19 @@
+"""Webhooks that wait -> checks and watches that are due now; the truth is asked for, never taken from a webhook."""
+
+import asyncio
+
+from pgw.core.ledger.webhooks import HANDLED, handling, waiting
+from pgw.core.ports import World
+
+HANDLE_EVERY_S = 0.25
+"""How often waiting webhooks are looked for: somebody who has just paid waits in front of a screen."""
+
+MAX_WAITING = 200
+"""Webhooks handled in one round."""
+
+
+async def handle_waiting(world: World) -> int:
+    """Bring forward what the waiting webhooks name; return how many were handled. Many workers may do this at once."""
+    now = world.clock.now()
+    found = await world.ledger.read(waiting, now, MAX_WAITING)
+    return sum(await asyncio.gather(*(world.ledger.commit(HANDLED, handling(each, now)) for each in found)))

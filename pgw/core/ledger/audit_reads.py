@@ -1,0 +1,256 @@
+"""Tables -> Cases for the invariants, in bounded pages; nothing is written."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, Table, Text, cast, func, or_, select
+
+from pgw.core.case import Case, Moved, Paid, Settlement, Told, Tried, Watched
+from pgw.core.facts import Event
+from pgw.core.invariants import Violation, check, same_key
+from pgw.core.ledger.money_tables import transfers, watches
+from pgw.core.ledger.outbox import REQUEUED, first_since
+from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments
+from pgw.core.metrics import SLICE_S, STATUSES, fold, parse_field
+from pgw.core.payment import AttemptStatus, Status
+
+PAGE = 500
+"""Payments, or ten times as many events, that one statement reads."""
+
+EVENTS_PAGE = 10 * PAGE
+
+MOST_PAYMENTS = 200_000
+"""Payments of one audit: their events are held in memory, some hundred bytes each."""
+
+MOST_MINUTES = 100_000
+
+COUNTED_WITHIN = timedelta(minutes=10)
+"""How long counting an event, and writing its minute down, may take."""
+
+NO_ID = "00000000-0000-0000-0000-000000000000"
+"""The id before all others."""
+
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def first_id(moment: datetime) -> str:
+    """Return the lowest id that a payment made at `moment` may have; ids sort by time."""
+    text = f"{int(moment.timestamp() * 1000):012x}"
+    return f"{text[:8]}-{text[8:]}-7000-8000-000000000000"
+
+
+def payments_after(connection: Connection, payment_id: str, limit: int = PAGE) -> Sequence[str]:
+    """Name the payments that follow an id, in order."""
+    query = select(payments.c.payment_id).where(payments.c.payment_id > payment_id)
+    return connection.execute(query.order_by(payments.c.payment_id).limit(limit)).scalars().all()
+
+
+def cases(
+    connection: Connection, payment_ids: Sequence[str], events: Mapping[str, Sequence[Told]] | None = None
+) -> Sequence[Case]:
+    """Read payments with all their rows. They are read one table after another: what moves meanwhile may look torn."""
+    known = _rows(connection, payments, payment_ids)
+    tried = _grouped(_rows(connection, attempts, payment_ids, "attempt_number"))
+    moved = _grouped(_rows(connection, transfers, payment_ids, "attempt_number"))
+    watched = _grouped(_rows(connection, watches, payment_ids, "attempt_number"))
+    return [
+        Case(
+            payment=_taken(Paid, row, status=Status(row["status"])),
+            attempts=[_taken(Tried, each, status=AttemptStatus(each["status"])) for each in tried[row["payment_id"]]],
+            transfers=[_taken(Moved, each) for each in moved[row["payment_id"]]],
+            watches=[_taken(Watched, each) for each in watched[row["payment_id"]]],
+            events=None if events is None else events.get(row["payment_id"], ()),
+        )
+        for row in known
+    ]
+
+
+Row = Mapping[str, Any]
+
+
+def _rows(connection: Connection, table: Table, payment_ids: Sequence[str], *order: str) -> Sequence[Row]:
+    query = select(table).where(table.c.payment_id.in_(payment_ids))
+    found = connection.execute(query.order_by(*(table.c[name] for name in ("payment_id", *order))))
+    return [dict(row) for row in found.mappings()]
+
+
+def _grouped(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["payment_id"]].append(row)
+    return found
+
+
+def _taken(kind: Any, row: Row, **given: Any) -> Any:
+    return kind(**{name: given.get(name, row[name]) for name in kind.__struct_fields__})
+
+
+def last_position(connection: Connection) -> int:
+    """Return the newest event's position; 0 where there is none."""
+    return connection.execute(select(func.max(outbox.c.position))).scalar_one() or 0
+
+
+def position_since(connection: Connection, moment: datetime) -> int:
+    """Return a position behind which stands every event that occurred at `moment` or later."""
+    number = first_since(connection, moment)
+    found = select(outbox.c.position).where(outbox.c.published >= number).order_by(outbox.c.published).limit(1)
+    place = connection.execute(found).scalar_one_or_none()
+    # What was committed together stands together, but for the writes of some moments.
+    return max(0, (last_position(connection) if place is None else place) - EVENTS_PAGE)
+
+
+Minutes = dict[tuple[datetime, str, str], int]
+"""Attempts that ended in a minute, by gateway and method."""
+
+
+@dataclass
+class Heard:
+    """What a walk through the events has found.
+
+    `unpublished_at`: when the oldest event occurred that nobody can have counted yet.
+    """
+
+    told: dict[str, list[Told]] = field(default_factory=lambda: defaultdict(list))
+    minutes: Minutes = field(default_factory=dict)
+    unpublished_at: datetime | None = None
+    events: int = 0
+
+    def hear(self, place: int, published: int | None, event: Event, *, is_dead: bool) -> None:
+        """Take one event."""
+        self.events += 1
+        if published is None:
+            self.unpublished_at = min(self.unpublished_at or event.occurred_at, event.occurred_at)
+        elif not is_dead:
+            self._count(event)
+        if event.payment_id is not None:
+            told = Told(
+                position=place,
+                published=published,
+                event_id=event.event_id,
+                type=event.type,
+                attempt_number=event.attempt_number,
+                status=event.status,
+            )
+            self.told[event.payment_id].append(told)
+
+    def _count(self, event: Event) -> None:
+        for number, fields in fold((event,)).items():
+            minute = datetime.fromtimestamp(number * SLICE_S, UTC).replace(second=0)
+            moved = sum(amount for name, amount in fields.items() if parse_field(name)[1] in STATUSES)
+            key = (minute, event.gateway_id, event.payment_method)
+            self.minutes[key] = self.minutes.get(key, 0) + moved
+
+
+def hear(connection: Connection, heard: Heard, position: int, limit: int = EVENTS_PAGE) -> int:
+    """Take in a page of events; return the position up to which was read.
+
+    A dead event that was put into the outbox once more is read where it stands now; what is no event is left out.
+    """
+    query = (
+        select(outbox.c.position, outbox.c.published, cast(outbox.c.event, Text), outbox.c.dead_reason)
+        .where(
+            outbox.c.position > position,
+            outbox.c.position <= position + limit,
+            or_(outbox.c.dead_reason.is_(None), outbox.c.dead_reason != REQUEUED),
+        )
+        .order_by(outbox.c.position)
+    )
+    for place, published, text, dead_reason in connection.execute(query):
+        with suppress(ValueError, RecursionError):
+            heard.hear(place, published, msgspec.json.decode(text, type=Event), is_dead=dead_reason is not None)
+    return position + limit
+
+
+def minutes_written(connection: Connection, since: datetime, until: datetime) -> Minutes:
+    """Read what the history of metrics says of each minute."""
+    query = (
+        select(
+            gateway_metrics.c.minute,
+            gateway_metrics.c.gateway_id,
+            gateway_metrics.c.payment_method,
+            func.sum(gateway_metrics.c.attempts),
+        )
+        .where(gateway_metrics.c.minute >= since, gateway_metrics.c.minute < until)
+        .group_by(gateway_metrics.c.minute, gateway_metrics.c.gateway_id, gateway_metrics.c.payment_method)
+        .order_by(gateway_metrics.c.minute)
+        .limit(MOST_MINUTES)
+    )
+    return {(minute, gateway, method): int(attempts) for minute, gateway, method, attempts in connection.execute(query)}
+
+
+@contextmanager
+def one_moment(connection: Connection) -> Iterator[Connection]:
+    """Read several tables as they stood at one moment: what moves meanwhile must not look torn."""
+    reading = connection.execution_options(isolation_level="AUTOCOMMIT")
+    on_postgres = reading.dialect.name == "postgresql"
+    reading.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if on_postgres else "BEGIN")
+    try:
+        yield reading
+    finally:
+        reading.exec_driver_sql("ROLLBACK")
+
+
+class Audited(Struct, frozen=True, kw_only=True):
+    """What an audit looked at, and what it found. `reached`: False where more payments follow than one audit takes."""
+
+    payments: int
+    events: int
+    violations: tuple[Violation, ...]
+    reached: bool = True
+
+
+def audit(
+    connection: Connection, since: datetime | None, now: datetime, settlement: Settlement | None = None
+) -> Audited:
+    """Check every payment made since a moment, its events, and the metrics they were counted into."""
+    with one_moment(connection) as reading:
+        first = first_id(since) if since is not None else NO_ID
+        position = position_since(reading, since) if since is not None else 0
+        heard, last = Heard(), last_position(reading)
+        while position < last:
+            position = hear(reading, heard, position)
+        violations: list[Violation] = []
+        checked, after = 0, first
+        while checked < MOST_PAYMENTS and (page := payments_after(reading, after)):
+            found = cases(reading, page, heard.told)
+            violations += [*same_key(found), *(each for case in found for each in check(case, settlement))]
+            checked, after = checked + len(page), page[-1]
+        violations += _unknown(reading, settlement)
+        violations += _minutes(reading, heard, since, now)
+        reached = not payments_after(reading, after, 1)
+    return Audited(payments=checked, events=heard.events, violations=tuple(violations), reached=reached)
+
+
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _unknown(connection: Connection, settlement: Settlement | None) -> Iterator[Violation]:
+    """I4: money for a payment that there is not."""
+    named = () if settlement is None else settlement.payment_ids
+    for start in range(0, len(named), PAGE):
+        page = named[start : start + PAGE]
+        asked = [each for each in page if _ID.fullmatch(each)]
+        known = set(connection.execute(select(payments.c.payment_id).where(payments.c.payment_id.in_(asked))).scalars())
+        for payment_id in page:
+            if payment_id not in known:
+                yield Violation("I4", payment_id, "a gateway moved money for it, and there is no such payment")
+
+
+def _minutes(connection: Connection, heard: Heard, since: datetime | None, now: datetime) -> Iterator[Violation]:
+    """I9: what the history says of a minute is what the events say; a minute that nobody counted has no history."""
+    start = NEVER if since is None else since.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    until = min(heard.unpublished_at or now, now - COUNTED_WITHIN)
+    for (minute, gateway_id, method), attempts_made in minutes_written(connection, start, until).items():
+        told = heard.minutes.get((minute, gateway_id, method), 0)
+        if told != attempts_made:
+            what = (
+                f"{gateway_id} {method} {minute:%Y-%m-%dT%H:%MZ}: {attempts_made} in the metrics, {told} by the events"
+            )
+            yield Violation("I9", None, what)

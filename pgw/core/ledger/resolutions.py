@@ -1,0 +1,252 @@
+"""A person's word -> its writes: a payment in review ended, the review of an attempt's money closed, both audited."""
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.selectable import FromClause
+
+from pgw.core.ledger.audit import ENTRY, note
+from pgw.core.ledger.money_tables import transfers, watches
+from pgw.core.ledger.payments_seen import attempts_of
+from pgw.core.ledger.phase import Phase, Statement, put
+from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments
+from pgw.core.ledger.transfers import BOOKED
+from pgw.core.ledger.watches import BEGUN, reversal_key
+from pgw.core.payment import Attempt, AttemptStatus, Status
+from pgw.core.transfer import IN_SUSPENSE, SUSPENSE, Kind
+from pgw.core.watch import Cause, WatchState
+
+GOES_BACK = (WatchState.REVERSING, WatchState.REVERSED)
+"""States of a watch whose money is the customer's again, or about to be."""
+
+_held = transfers.alias("held")
+"""Money of an attempt that lies in suspense."""
+
+
+def last_called(connection: Connection, payment_id: str) -> Attempt:
+    """Return a payment's last attempt that was called; nothing else can have its money."""
+    return next(
+        each for each in reversed(attempts_of(connection, payment_id)) if each.status is not AttemptStatus.SKIPPED
+    )
+
+
+def review_of(connection: Connection, payment_id: str, attempt_number: int) -> tuple[Attempt, WatchState] | None:
+    """Return an attempt, and where its watch stands; None where it has none."""
+    query = select(watches.c.state).where(
+        watches.c.payment_id == payment_id, watches.c.attempt_number == attempt_number
+    )
+    state = connection.execute(query).scalar_one_or_none()
+    found = {each.attempt_number: each for each in attempts_of(connection, payment_id)}
+    return None if state is None else (found[attempt_number], WatchState(state))
+
+
+def _is_mine(item: FromClause, table: FromClause, number: str) -> tuple[ColumnElement[bool], ...]:
+    return table.c.payment_id == item.c.payment_id, table.c.attempt_number == item.c[number]
+
+
+def _said(item: FromClause, status: Status) -> ColumnElement[bool]:
+    return item.c.payment_status == status
+
+
+def _resolve(item: FromClause) -> Statement:
+    """End a payment that waits for a person; not as SUCCESS while its money goes back."""
+    goes_back = exists().where(*_is_mine(item, watches, "end_number"), watches.c.state.in_(GOES_BACK))
+    return (
+        update(payments)
+        .values(
+            status=item.c.payment_status,
+            failure_code=item.c.failure_code,
+            review_since=None,
+            updated_at=item.c.ended_at,
+            version=payments.c.version + 1,
+        )
+        .where(
+            payments.c.payment_id == item.c.payment_id,
+            payments.c.status == Status.MANUAL_REVIEW,
+            or_(_said(item, Status.FAILURE), ~goes_back),
+        )
+        .returning(payments.c.payment_id)
+    )
+
+
+def _is_unmatched(won: FromClause) -> ColumnElement[bool]:
+    return and_(*_is_mine(won, _held, "end_number"), _held.c.kind == Kind.UNMATCHED)
+
+
+def _book(won: FromClause) -> Statement:
+    """Give the merchant what lies in suspense; where nothing does, what the payment asked for was captured."""
+    is_held = _held.c.transfer_id.is_not(None)
+    found = (
+        select(
+            won.c.transfer_id,
+            won.c.payment_id,
+            won.c.end_number,
+            case((is_held, literal(Kind.RESOLUTION, Text())), else_=won.c.transfer_kind),
+            case((is_held, literal(SUSPENSE, Text())), else_=won.c.debit_account),
+            won.c.credit_account,
+            func.coalesce(_held.c.amount_minor, won.c.transfer_amount_minor),
+            func.coalesce(_held.c.currency, won.c.transfer_currency),
+            won.c.ended_at,
+        )
+        .outerjoin_from(won, _held, _is_unmatched(won))
+        .where(won.c.transfer_kind.is_not(None))
+    )
+    return insert(transfers).from_select([each.name for each in transfers.c], found)
+
+
+def _end_attempt(won: FromClause) -> Statement:
+    """Let the attempt agree with its payment; one whose money went back stays so."""
+    was_reversed = attempts.c.status == AttemptStatus.REVERSED
+    return (
+        update(attempts)
+        .values(
+            status=case((was_reversed, attempts.c.status), else_=won.c.end_status),
+            error_code=case((_said(won, Status.SUCCESS), null()), else_=attempts.c.error_code),
+            next_check_at=None,
+        )
+        .where(*_is_mine(won, attempts, "end_number"))
+    )
+
+
+def _watch(won: FromClause) -> Statement:
+    """Watch an attempt that was said to have failed; what lies in suspense of it is to go back now."""
+    is_held = _held.c.transfer_id.is_not(None)
+    found = (
+        select(
+            won.c.payment_id,
+            won.c.end_number,
+            won.c.watch_gateway_id,
+            case((is_held, literal(WatchState.REVERSING, Text())), else_=literal(WatchState.WATCHING, Text())),
+            literal(Cause.RESOLVED, Text()),
+            case((is_held, won.c.ended_at), else_=won.c.watch_until),
+            case((is_held, won.c.ended_at), else_=won.c.watch_next_check_at),
+            literal(0, Whole),
+            reversal_key(won),
+            attempts.c.transaction_ref,
+            case((is_held, won.c.event), else_=None),
+            won.c.ended_at,
+        )
+        .join_from(won, attempts, and_(*_is_mine(won, attempts, "end_number")))
+        .outerjoin(_held, _is_unmatched(won))
+        .where(_said(won, Status.FAILURE))
+    )
+    begun = insert(watches).from_select(list(BEGUN), found)
+    new = begun.excluded
+    return begun.on_conflict_do_update(
+        index_elements=["payment_id", "attempt_number"],
+        set_={
+            "state": new.state,
+            "until": new.until,
+            "next_check_at": new.next_check_at,
+            "checks_made": new.checks_made,
+            "transaction_ref": func.coalesce(new.transaction_ref, watches.c.transaction_ref),
+            "evidence": new.evidence,
+            "updated_at": new.updated_at,
+        },
+        where=and_(new.state == WatchState.REVERSING, watches.c.state.not_in(GOES_BACK)),
+    )
+
+
+def _stop_watching(won: FromClause) -> Statement:
+    """Watch an attempt no more that was said to have succeeded: its money is not to go back."""
+    return (
+        update(watches)
+        .values(state=WatchState.OVER, next_check_at=None, updated_at=won.c.ended_at)
+        .where(*_is_mine(won, watches, "end_number"), watches.c.state.not_in(GOES_BACK), _said(won, Status.SUCCESS))
+    )
+
+
+RESOLVE = Phase(
+    name="resolve",
+    columns={
+        "payment_id": Id,
+        "end_number": Whole,
+        "end_status": Text(),
+        "payment_status": Text(),
+        "failure_code": Text(),
+        "watch_gateway_id": Text(),
+        "watch_until": When(),
+        "watch_next_check_at": When(),
+        "ended_at": When(),
+        "event": Json(),
+        **BOOKED,
+        **ENTRY,
+    },
+    key="payment_id",
+    order=("payment_id",),
+    guard=_resolve,
+    effects=lambda won: (
+        put(outbox, won),
+        _book(won),
+        _end_attempt(won),
+        _watch(won),
+        _stop_watching(won),
+        note(won),
+    ),
+)
+"""Ends a payment as a person says, with its money and its audit entry; lost when it does not wait for one any more."""
+
+
+def _close_review(item: FromClause) -> Statement:
+    return (
+        update(watches)
+        .values(state=WatchState.OVER, next_check_at=None, updated_at=item.c.at)
+        .where(*_is_mine(item, watches, "attempt_number"), watches.c.state == WatchState.MANUAL_REVIEW)
+        .returning(watches.c.payment_id)
+    )
+
+
+def _taken(won: FromClause) -> ColumnElement[bool]:
+    return and_(*_is_mine(won, _held, "attempt_number"), _held.c.kind.in_(IN_SUSPENSE))
+
+
+def _book_return(won: FromClause) -> Statement:
+    """Book what lay in suspense as gone back where it came from."""
+    found = (
+        select(
+            won.c.transfer_id,
+            won.c.payment_id,
+            won.c.attempt_number,
+            literal(Kind.REVERSAL, Text()),
+            literal(SUSPENSE, Text()),
+            _held.c.debit_account,
+            _held.c.amount_minor,
+            _held.c.currency,
+            won.c.at,
+        )
+        .join_from(won, _held, _taken(won))
+        .where(_held.c.transfer_id.is_not(None))
+    )
+    booked = insert(transfers).from_select([each.name for each in transfers.c], found)
+    return booked.on_conflict_do_nothing(index_elements=["payment_id", "attempt_number", "kind"])
+
+
+def _mark_returned(won: FromClause) -> Statement:
+    return (
+        update(attempts)
+        .values(status=AttemptStatus.REVERSED)
+        .where(*_is_mine(won, attempts, "attempt_number"), exists().where(_taken(won)))
+    )
+
+
+CLOSE_REVIEW = Phase(
+    name="close_review",
+    columns={"payment_id": Id, "attempt_number": Whole, "transfer_id": Id, "at": When(), **ENTRY},
+    key="payment_id",
+    order=("payment_id",),
+    guard=_close_review,
+    effects=lambda won: (_book_return(won), _mark_returned(won), note(won)),
+)
+"""Closes the review of money that an attempt moved after its payment had ended: it went back, says a person."""

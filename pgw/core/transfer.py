@@ -1,0 +1,92 @@
+"""Money a gateway says it moved -> a Transfer: what one account is debited another is credited."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+SUSPENSE = "suspense"
+"""The account of money that belongs to nobody yet: it goes back to where it came from, or a person says whose it is."""
+
+MOST_MINOR = 2**63 - 1
+"""What the ledger's integers hold."""
+
+
+class Kind(StrEnum):
+    """Why money moved."""
+
+    CAPTURE = "capture"
+    DUPLICATE_CAPTURE = "duplicate_capture"
+    REVERSAL = "reversal"
+    UNMATCHED = "unmatched"
+    RESOLUTION = "resolution"
+
+
+IN_SUSPENSE = (Kind.DUPLICATE_CAPTURE, Kind.UNMATCHED)
+"""Money that came in and is nobody's: it may have to go back."""
+
+
+class Transfer(Struct, frozen=True, kw_only=True):
+    """One movement in double entry; an attempt has at most one of each kind, a payment at most one capture."""
+
+    kind: Kind
+    debit_account: str
+    credit_account: str
+    amount_minor: int
+    currency: str
+
+
+def gateway_account(gateway_id: str) -> str:
+    """Name the account of what a gateway owes."""
+    return f"gateway:{gateway_id}"
+
+
+def merchant_account(merchant_id: str) -> str:
+    """Name the account of what a merchant is owed."""
+    return f"merchant:{merchant_id}"
+
+
+def is_bookable(amount_minor: int) -> bool:
+    """Whether a gateway's number can be an amount; another one can only be looked at by a person."""
+    return 0 < amount_minor <= MOST_MINOR
+
+
+def capture(gateway_id: str, merchant_id: str, amount_minor: int, currency: str) -> Transfer:
+    """Book the money of a payment: the gateway owes it, and the merchant is owed it."""
+    return Transfer(
+        kind=Kind.CAPTURE,
+        debit_account=gateway_account(gateway_id),
+        credit_account=merchant_account(merchant_id),
+        amount_minor=amount_minor,
+        currency=currency,
+    )
+
+
+def unmatched(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
+    """Book money that is not what was asked for, as the gateway names it, until a person has judged."""
+    return _to_suspense(Kind.UNMATCHED, gateway_id, amount_minor, currency)
+
+
+def duplicate_capture(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
+    """Book money that an attempt moved although its payment had ended without it; it must go back."""
+    return _to_suspense(Kind.DUPLICATE_CAPTURE, gateway_id, amount_minor, currency)
+
+
+def reversal(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
+    """Book money that went back where a duplicate capture had come from."""
+    return Transfer(
+        kind=Kind.REVERSAL,
+        debit_account=SUSPENSE,
+        credit_account=gateway_account(gateway_id),
+        amount_minor=amount_minor,
+        currency=currency,
+    )
+
+
+def _to_suspense(kind: Kind, gateway_id: str, amount_minor: int, currency: str) -> Transfer:
+    return Transfer(
+        kind=kind,
+        debit_account=gateway_account(gateway_id),
+        credit_account=SUSPENSE,
+        amount_minor=amount_minor,
+        currency=currency,
+    )

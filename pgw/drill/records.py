@@ -1,0 +1,41 @@
+"""The private ledger's rows -> what a scorecard is made of."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, func, select
+
+from pgw.core.ledger.tables import attempts, payments
+from pgw.core.payment import AttemptStatus, Status
+from pgw.drill.scorecard import Call
+
+ENDED = (Status.SUCCESS, Status.FAILURE, Status.MANUAL_REVIEW)
+
+
+def calls(connection: Connection, since: float) -> list[Call]:
+    """List the attempts made since a moment (epoch seconds), oldest first."""
+    query = (
+        select(
+            attempts.c.payment_id,
+            attempts.c.attempt_number,
+            attempts.c.gateway_id,
+            attempts.c.circuit_breaker_state,
+            attempts.c.started_at,
+        )
+        .where(attempts.c.status != AttemptStatus.SKIPPED, attempts.c.started_at >= datetime.fromtimestamp(since, UTC))
+        .order_by(attempts.c.started_at)
+    )
+    return [
+        Call(payment_id=name, number=number, gateway_id=gateway_id, breaker=breaker, at=at.timestamp())
+        for name, number, gateway_id, breaker, at in connection.execute(query)
+    ]
+
+
+def ends(connection: Connection) -> dict[str, str]:
+    """Map each payment to its status."""
+    return {name: status for name, status in connection.execute(select(payments.c.payment_id, payments.c.status))}  # noqa: C416  # rows are no tuples to a reader
+
+
+def open_payments(connection: Connection) -> int:
+    """Count the payments without an end."""
+    query = select(func.count()).select_from(payments).where(payments.c.status.not_in(ENDED))
+    return connection.execute(query).scalar_one()

@@ -1,0 +1,15 @@
+"""The time, as the sandbox asks for it."""
+
+from collections.abc import Awaitable
+from datetime import datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The time, which a test moves by hand."""
+
+    def now(self) -> datetime:
+        """Return the moment in UTC."""
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Wait."""
