@@ -88,7 +88,13 @@ PENDING = Case(
 )
 
 
-@pytest.mark.parametrize("case", [GOOD, FAILED, GAVE_BACK, PENDING])
+PASSING_OVER = Case(
+    payment=_paid(Status.PROCESSING),
+    attempts=[_tried(1, AttemptStatus.SENDING, next_check_at=NOON), _tried(2, AttemptStatus.SKIPPED)],
+)
+
+
+@pytest.mark.parametrize("case", [GOOD, FAILED, GAVE_BACK, PENDING, PASSING_OVER])
 def test_what_is_right_passes(case: Case) -> None:
     assert check(case) == ()
 
