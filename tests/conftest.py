@@ -1,12 +1,14 @@
-"""What every test may ask for: a database, a Redis; and the summary's word on each of them that was not there."""
+"""What every test may ask for: servers, a line in the page of faults; and the summary's word on each server missing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import settings
 
+from tests.faults.matrix import FAULTS
+from tests.faults.page import Sight, tell_sight
 from tests.services import (
     UnavailableError,
     ask_redis,
@@ -63,6 +65,17 @@ def redis_url(_redis_server: str) -> str:
     """Give an empty Redis database, as `REDIS_URL` would name it; the next test's is emptied again."""
     ask_redis(_redis_server, "FLUSHDB")
     return _redis_server
+
+
+@pytest.fixture
+def saw(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Give the way to say what a test saw of a numbered fault: `saw(4, "words of what was observed")`."""
+    test = request.node.nodeid.partition("[")[0]
+
+    def told(number: int, what: str, case: str = "") -> None:
+        tell_sight(FAULTS, Sight(number, case, what, test))
+
+    return told
 
 
 def _there_or_skip(service: str, server: AbstractContextManager[str]) -> Iterator[str]:
