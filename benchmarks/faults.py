@@ -4,8 +4,9 @@
 delay and change their minds, processes stopped and killed at any await, wrong clocks, a ledger that refuses or does
 not confirm. A wrong run is named by its seed; `python -m tests.simulation SEED` tells its story.
 
-`--kills N` kills real servers under load N times, half of them on SQLite, half on PostgreSQL with Redis, and compares
-ledger, book and what clients were told.
+`--kills N` kills real processes under load N times: half of the time one server on SQLite, half of the time any of a
+fleet of servers, verifier, metrics workers, PostgreSQL and Redis. Then it compares ledger, book, metrics and what
+clients were told. The same seed draws the same victims in the same order.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.seams.killing import Killed, killed
+from tests.seams.killing_fleet import herd, killed_fleet
 from tests.seams.serving import shop
-from tests.services import fresh_database, postgres_server, redis_server
 from tests.simulation.checks import faults
 from tests.simulation.run import simulate
 
@@ -85,27 +86,31 @@ SHOWN_COUNTS = (
 
 
 def crashed(kills: int, seed: int) -> int:
-    """Kill real servers, and print what came of it; return the number of payments that came out wrong."""
+    """Kill real processes, and print what came of it; return how much is wrong."""
+    print(f"kills: seed {seed}; again by `python benchmarks/faults.py --runs 0 --kills {kills} --seed {seed}`")
     bad = 0
-    for name, outcome in _outcomes(kills, seed):
-        print(f"{name}: {outcome.figures()}")
-        bad += len(outcome.lost() | outcome.twice() | outcome.found.unscheduled()) + len(outcome.found.orphans)
-        bad += len(outcome.clients.told.unexpected())
+    for name, outcome, took_s in _outcomes(kills, seed):
+        print(f"{name}, {took_s:.0f} s: {outcome.figures()}")
+        wrong = outcome.wrong()
+        for what in wrong[:SHOWN]:
+            print(f"  seed {seed}: {what}")
+        bad += len(wrong)
     return bad
 
 
-def _outcomes(kills: int, seed: int) -> Iterator[tuple[str, Killed]]:
+def _outcomes(kills: int, seed: int) -> Iterator[tuple[str, Killed, float]]:
     half = kills // 2
     with tempfile.TemporaryDirectory() as folder:
-        with shop(Path(folder) / "sqlite", None) as opened:
-            yield f"{kills - half} kills on SQLite", killed(opened, seed, kills - half)
-        with (
-            postgres_server() as postgres,
-            fresh_database(postgres) as database,
-            redis_server() as redis,
-            shop(Path(folder) / "postgres", database, redis_url=redis) as opened,
-        ):
-            yield f"{half} kills on PostgreSQL and Redis", killed(opened, seed, half)
+        if kills - half:
+            began = time.monotonic()
+            with shop(Path(folder) / "sqlite", None) as opened:
+                outcome = killed(opened, seed, kills - half)
+            yield f"{kills - half} kills of a server on SQLite", outcome, time.monotonic() - began
+        if half:
+            began = time.monotonic()
+            with herd(Path(folder)) as running:
+                outcome = killed_fleet(running, seed, half)
+            yield f"{half} kills in a fleet on PostgreSQL and Redis", outcome, time.monotonic() - began
 
 
 def main() -> int:
@@ -114,7 +119,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=7, help="of the kills")
+    parser.add_argument("--seed", type=int, default=7, help="of the kills: who, after how many answers")
     chosen = parser.parse_args()
     wrong = simulated(chosen.runs, chosen.first, chosen.processes) if chosen.runs else 0
     wrong += crashed(chosen.kills, chosen.seed) if chosen.kills else 0

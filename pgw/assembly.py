@@ -29,6 +29,7 @@ from pgw.core.ledger.store import identity
 from pgw.core.payment import Method
 from pgw.core.plan import Snapshot
 from pgw.core.ports import Clock, Gateway, Heartbeat, World
+from pgw.failpoints import TrappedGateway, TrappedRunner, TrappedStream, armed
 from pgw.settings import Settings
 
 SANDBOX_BOOK = "sandbox.book"
@@ -77,12 +78,23 @@ class House:
         self.book.close()
 
 
+def open_ledger(settings: Settings) -> OpenLedger:
+    """Open the configured ledger."""
+    if settings.failpoint is None:
+        return OpenLedger(settings.database)
+    trap = armed(settings.failpoint)
+    return OpenLedger(settings.database, lambda runner: TrappedRunner(runner, trap))
+
+
 def open_hot(settings: Settings, clock: Clock) -> Hot:
     """Open the hot state: on Redis where there is one, else in this process."""
     if settings.redis_url is None:
         return Hot(InProcess(clock), None)
     server = connect(settings.redis_url)
-    return Hot(OnRedis(server), Stream(server, settings.stream_key, settings.stream_group))
+    names = settings.stream_key, settings.stream_group
+    if settings.failpoint is None:
+        return Hot(OnRedis(server), Stream(server, *names))
+    return Hot(OnRedis(server), TrappedStream(server, *names, armed(settings.failpoint)))
 
 
 def process_name() -> str:
@@ -169,7 +181,10 @@ async def open_house(
     book = Book(settings.home / SANDBOX_BOOK)
 
     gateways = adapters(settings, book, clock, _told(lambda: snapshots.current))
-    ledger, hot = OpenLedger(settings.database), open_hot(settings, clock)
+    if settings.failpoint is not None:
+        trap = armed(settings.failpoint)
+        gateways = {name: TrappedGateway(each, trap) for name, each in gateways.items()}
+    ledger, hot = open_ledger(settings), open_hot(settings, clock)
     snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
     circuit = _breakers(process, clock, rng, hot, snapshots)
     keyring = Keyring(ledger, clock)

@@ -5,18 +5,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from pgw.addresses import LOOPBACK, is_plaintext_elsewhere, parts_of
 from pgw.core.errors import Code, PgwError
+from pgw.core.failpoint import Failpoint, parse
 
 RAZORPAY = "https://api.razorpay.com"
 DEVELOPMENT_KEY = "dev-internal-key"
 PRODUCTION_KEY_LENGTH = 32
 DEFAULT_PORT = 3000
-ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 REDIS_NAME = re.compile(r"(?!\{pgw\}:)[!-~]{1,200}")
 """A stream, group or consumer; `{pgw}:` is how the keys begin that pgw keeps for itself."""
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,7 @@ SETTINGS = (
     ),
     Setting("METRICS_STREAM_KEY", "`payments:events:v1`", "the Redis stream of events"),
     Setting("METRICS_STREAM_GROUP", "`metrics-agg-v1`", "the consumer group that counts them"),
-    Setting(
-        "METRICS_CONSUMER_NAME", "`metrics-worker-1-<host>-<pid>`", "this process in that group, alone of its name"
-    ),
+    Setting("METRICS_CONSUMER_NAME", "`metrics-worker-1-<host>-<pid>`", "this process in that group, and no other"),
     Setting("PGW_HOME", "`./.pgw`", "embedded data, the sandbox's book, `serve.json`"),
     Setting("PGW_ENV", "`development`", "`production` turns on the refusals of dangerous defaults"),
     Setting(
@@ -56,9 +54,7 @@ SETTINGS = (
         "`dev-internal-key` (loopback only)",
         "admin key, sent as `X-Internal-Api-Key`; comma-separated: several are valid at once, for rotation",
     ),
-    Setting(
-        "RAZORPAY_KEY_ID", "unset", "with the secret, enables the gateway `razorpay`; `rzp_test_...` or `rzp_live_...`"
-    ),
+    Setting("RAZORPAY_KEY_ID", "unset", "with the secret, enables `razorpay`; `rzp_test_...` or `rzp_live_...`"),
     Setting("RAZORPAY_KEY_SECRET", "unset", "the secret of that key"),
     Setting("RAZORPAY_WEBHOOK_SECRET", "unset: no webhooks", "signs its webhooks; comma-separated, newest first"),
     Setting("RAZORPAY_BASE_URL", "`https://api.razorpay.com`", "`http://` only to loopback, such as `pgw sandbox`"),
@@ -66,11 +62,18 @@ SETTINGS = (
     Setting("PGW_SERVER", "unset: the local server, else the stores", "the server the command line speaks to"),
     Setting("PGW_API_KEY", "unset: `INTERNAL_API_KEY`", "the key the command line sends"),
     Setting("PGW_DRAIN_SECONDS", "`12`", "budget of a graceful stop"),
+    Setting("PGW_ALLOW_PLAINTEXT", "off", "`1` allows unencrypted PostgreSQL or Redis on another host in production"),
     Setting(
-        "PGW_ALLOW_PLAINTEXT", "off", "`1` allows an unencrypted PostgreSQL or Redis on another host in production"
+        "PGW_METRICS_OPEN", "off", "`1` lets anybody who reaches the server read `/metrics`, without the admin key"
     ),
     Setting("PGW_LOG_LEVEL", "`info`", "`debug` logs each request; `info` logs errors and one answer in a hundred"),
     Setting("PGW_SANDBOX_SEED", "`0`", "seed of the sandbox gateways' draws"),
+    Setting(
+        "PGW_FAILPOINT",
+        "unset",
+        "for tests: where to die (`exit`) or stop, such as `charge:after:exit`, `open:before:stop`; a wrong name is "
+        "refused with the list of all",
+    ),
 )
 
 
@@ -97,8 +100,10 @@ class Settings:
     api_key: str = field(repr=False)
     drain_seconds: float
     allow_plaintext: bool
+    metrics_open: bool
     log_level: str
     sandbox_seed: str
+    failpoint: Failpoint | None
 
     @property
     def on_loopback(self) -> bool:
@@ -153,8 +158,10 @@ def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settin
         api_key=environ.get("PGW_API_KEY") or (keys[0] if keys else ""),
         drain_seconds=_whole(environ, "PGW_DRAIN_SECONDS", 12, (0, 600), bad),
         allow_plaintext=environ.get("PGW_ALLOW_PLAINTEXT") == "1",
+        metrics_open=environ.get("PGW_METRICS_OPEN") == "1",
         log_level=_choice(environ, "PGW_LOG_LEVEL", ("info", "debug", "warning", "error"), bad),
         sandbox_seed=environ.get("PGW_SANDBOX_SEED", "0"),
+        failpoint=_failpoint(environ.get("PGW_FAILPOINT"), bad),
     )
     if bad:
         raise PgwError(Code.REFUSED_TO_START, "; ".join(bad))
@@ -184,9 +191,11 @@ def _production_refusals(settings: Settings) -> list[str]:
         found.append(f"INTERNAL_API_KEY has a member under {PRODUCTION_KEY_LENGTH} characters: use a longer one")
     if (settings.razorpay_key_id or "").startswith("rzp_test_"):
         found.append("RAZORPAY_KEY_ID is a test key: it moves no money; set the live one, or unset it")
+    if settings.failpoint is not None:
+        found.append("PGW_FAILPOINT is set, which is for tests: unset it")
     if settings.on_sqlite:
         found.append("the ledger is an SQLite file: set DATABASE_URL to a PostgreSQL")
-    elif _is_plaintext_elsewhere(settings.database_url or "") and not settings.allow_plaintext:
+    elif is_plaintext_elsewhere(settings.database_url or "") and not settings.allow_plaintext:
         found.append(
             "DATABASE_URL may go unencrypted to another host: add sslmode=verify-full, or PGW_ALLOW_PLAINTEXT=1"
         )
@@ -194,16 +203,6 @@ def _production_refusals(settings: Settings) -> list[str]:
     if redis.scheme == "redis" and redis.hostname not in LOOPBACK and not settings.allow_plaintext:
         found.append("REDIS_URL goes unencrypted to another host: use rediss://, or PGW_ALLOW_PLAINTEXT=1")
     return found
-
-
-def _is_plaintext_elsewhere(url: str) -> bool:
-    """Whether libpq might speak in clear to another host: its query beats the address, and may name several hosts."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    named = [each for name in ("host", "hostaddr") for value in query.get(name, ()) for each in value.split(",")]
-    hosts = named or [parts.hostname or ""]
-    local = all(not host or host.startswith("/") or host in LOOPBACK for host in hosts)
-    return not local and query.get("sslmode", [""])[-1] not in ENCRYPTED
 
 
 def _secrets(name: str, text: str, bad: list[str]) -> tuple[str, ...]:
@@ -227,7 +226,7 @@ def _bind(text: str | None, bad: list[str], *, own_key: bool) -> tuple[str, int]
 def _database_url(url: str | None, bad: list[str]) -> str | None:
     if not url:
         return None
-    parts = _parts(url)
+    parts = parts_of(url)
     if parts is None or parts.scheme not in {"postgres", "postgresql"}:
         bad.append("DATABASE_URL must begin with postgres:// or postgresql://; unset it for the embedded SQLite ledger")
         return None
@@ -238,7 +237,7 @@ def _redis_url(url: str | None, bad: list[str]) -> str | None:
     """Check Redis's address more closely than its client does, which overlooks a database that is no number."""
     if not url:
         return None
-    parts = _parts(url)
+    parts = parts_of(url)
     numbered = parts is not None and re.fullmatch(r"(/[0-9]{0,5})?", parts.path)
     if parts is None or not numbered or parts.scheme not in {"redis", "rediss"} or not parts.hostname:
         bad.append("REDIS_URL must read redis://host:6379/0, or rediss:// for TLS; unset it to keep all in process")
@@ -266,7 +265,7 @@ def _redis_name(environ: Mapping[str, str], name: str, default: str, bad: list[s
 
 def _address(name: str, url: str, bad: list[str]) -> str:
     """Check an address that a secret is sent to: encrypted, or on this machine."""
-    parts = _parts(url)
+    parts = parts_of(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         bad.append(f"{name} must be an address such as https://pgw.example:3000")
     elif parts.scheme == "http" and parts.hostname not in LOOPBACK:
@@ -274,14 +273,14 @@ def _address(name: str, url: str, bad: list[str]) -> str:
     return url.rstrip("/")
 
 
-def _parts(url: str) -> SplitResult | None:
-    """Take an address apart; None where it is none. Python's own error would repeat it, and with it a password."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
+def _failpoint(text: str | None, bad: list[str]) -> Failpoint | None:
+    if not text:
         return None
-    return parts
+    try:
+        return parse(text)
+    except ValueError as fault:
+        bad.append(f"PGW_FAILPOINT {fault}")
+        return None
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...], bad: list[str]) -> str:

@@ -193,8 +193,8 @@ def ranked(plan: Plan) -> list[str]:
 
 
 async def verified(play: Play, key: str = "key") -> Payment | None:
-    """Let every lease pass and every check fall due, and ask."""
-    for _ in range(2):
+    """Let every lease pass and every check fall due, and ask: once to find it over, twice for an absence."""
+    for _ in range(3):
         play.scene.clock.advance(CHECKED_WITHIN_S)
         await verify_due(play.scene.world)
     stored = await play.ledger.read(by_key, "m_001", key)

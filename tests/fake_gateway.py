@@ -181,7 +181,7 @@ class FakeGateway:
         fate = self._fates.of_charge(self.gateway_id, order)
         if fate.deed is Deed.UNREACHED:
             await self._sleep(fate.answers_s)
-            return NotSent("NOT_SENT_REFUSED", Blame.NETWORK)
+            return NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
         charge = self._book.write(self.gateway_id, order, fate) if fate.deed is Deed.DONE else None
         await self._come_back(fate.reply, fate.answers_s)
         if charge is None or fate.reply is not Reply.TOLD:

@@ -218,6 +218,8 @@ def settles(claim: Item, found: Conclusion, payment: int, check_number: int = 1)
     return settling(subject, end, settlement, number, 56, check, None, ids)
 
 
+ENTERS_WITHIN_S = 60.0
+
 Groups = Sequence[tuple[Phase, Sequence[Mapping[str, Any]]]]
 
 
@@ -267,7 +269,8 @@ async def all_of(ledger: OpenLedger, writes: Sequence[Write]) -> Fates:
 async def at_once(ledger: OpenLedger, runner: Gated, writes: Sequence[Write], busy_with: int = 0) -> Fates:
     """Keep the writer busy with one payment while all the others queue, so that they share the next commit."""
     first = asyncio.create_task(ledger.commit(OPEN, opens(busy_with)))
-    await asyncio.to_thread(runner.entered.wait)
+    # Without an end the thread could not be ended, should the writer have withdrawn the item before its turn.
+    assert await asyncio.to_thread(runner.entered.wait, ENTERS_WITHIN_S), "the writer never took the first item"
     waiting = [asyncio.create_task(ledger.commit(phase, item)) for phase, item in writes]
     await asyncio.sleep(0)
     runner.gate.set()

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 INSTALLS = [block.strip() for block in BLOCKS if "pip install" in block]
 SANDBOX = ".venv/bin/pgw sandbox"
+DRILL = ".venv/bin/pgw drill lost-response"
 ON_POSTGRES = next(block for block in BLOCKS if "DATABASE_URL" in block)
 ON_REDIS = next(block for block in BLOCKS if "REDIS_URL" in block)
-ELSEWHERE = {*INSTALLS, SANDBOX, ON_POSTGRES.strip(), ON_REDIS.strip()}
+ELSEWHERE = {*INSTALLS, SANDBOX, DRILL, ON_POSTGRES.strip(), ON_REDIS.strip()}
 AGAINST_THE_SERVER = [block for block in BLOCKS if block.strip() not in ELSEWHERE]
 OURS = ("PGW_", "DATABASE_", "BIND_", "REDIS_", "METRICS_")
 
@@ -84,6 +85,12 @@ def test_the_sandbox_is_the_command_whose_faults_are_tested() -> None:
     """`pgw sandbox` stands in the README; tests/faults runs it, with the line it prints, through every fault."""
     assert SANDBOX in [block.strip() for block in BLOCKS]
     assert 'running("sandbox"' in (ROOT / "tests/faults/test_razorpay_faults.py").read_text()
+
+
+def test_the_drill_is_one_of_those_that_are_tested() -> None:
+    """`pgw drill` stands in the README; tests/drill runs every kind of it, in its fast course."""
+    assert DRILL in [block.strip() for block in BLOCKS]
+    assert f'"{DRILL.rsplit(maxsplit=1)[-1]}"' in (ROOT / "tests/drill/test_drills.py").read_text()
 
 
 def test_the_two_install_commands_are_those_the_gate_runs() -> None:

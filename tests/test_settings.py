@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgw.core.errors import Code, PgwError
+from pgw.core.failpoint import Deed, Failpoint, Moment
 from pgw.settings import DEVELOPMENT_KEY, SETTINGS, Settings, load, refusals
 
 LONG_KEY = "k" * 32
@@ -39,7 +40,7 @@ def test_without_any_setting_it_is_the_embedded_default_on_loopback() -> None:
     assert (settings.admin_keys, settings.api_key) == ((DEVELOPMENT_KEY,), DEVELOPMENT_KEY)
     assert (settings.gateway_timeout_ms, settings.drain_seconds, settings.log_level) == (2500, 12, "info")
     assert (settings.sandbox_seed, settings.server, settings.allow_plaintext) == ("0", None, False)
-    assert (settings.redis_url, settings.redis_place) == (None, None)
+    assert (settings.redis_url, settings.redis_place, settings.failpoint) == (None, None, None)
     assert (settings.stream_key, settings.stream_group) == ("payments:events:v1", "metrics-agg-v1")
     assert refusals(settings) == ()
 
@@ -147,6 +148,11 @@ def test_an_empty_key_would_let_anybody_in_and_is_refused(keys: str) -> None:
     assert _refused({"INTERNAL_API_KEY": keys}).startswith("INTERNAL_API_KEY has an empty member: ")
 
 
+def test_a_failpoint_is_a_crossing_its_side_and_a_deed() -> None:
+    assert load({"PGW_FAILPOINT": "open:after:stop"}).failpoint == Failpoint("open", Moment.AFTER, Deed.STOP)
+    assert refusals(load({"PGW_FAILPOINT": "open:after:stop"})) == ()
+
+
 def test_several_webhook_secrets_are_valid_at_once_and_none_is_shown() -> None:
     settings = load({"RAZORPAY_WEBHOOK_SECRET": "planted-new, planted-old"})
     assert settings.razorpay_webhook_secrets == ("planted-new", "planted-old")
@@ -198,6 +204,8 @@ def test_an_empty_webhook_secret_would_let_anybody_sign_and_is_refused(secrets: 
         ("PGW_SERVER", "http://pgw.example"),
         ("PGW_SERVER", "http://127.0.0.1.example"),
         ("PGW_SERVER", "http://localhost@pgw.example"),
+        ("PGW_FAILPOINT", "charge"),
+        ("PGW_FAILPOINT", "refund:after:exit"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: str) -> None:
@@ -232,6 +240,7 @@ def test_production_with_everything_in_order_is_not_refused() -> None:
         ({"DATABASE_URL": "postgres://localhost.example/pgw"}, ["DATABASE_URL"]),
         ({"REDIS_URL": "redis://redis.example"}, ["REDIS_URL"]),
         ({"REDIS_URL": "redis://localhost@redis.example"}, ["REDIS_URL"]),
+        ({"PGW_FAILPOINT": "charge:after:exit"}, ["PGW_FAILPOINT"]),
     ],
     ids=str,
 )

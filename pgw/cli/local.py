@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pgw.addresses import LOOPBACK
 from pgw.cli.exits import CommandError
-from pgw.settings import LOOPBACK, Settings
+from pgw.settings import Settings
 
 if TYPE_CHECKING:
     from pgw.cli.network import Network

@@ -70,10 +70,10 @@ def write(settings: Settings, work: "Callable[[OpenLedger], Coroutine[Any, Any, 
     """Run something that writes to the ledger."""
     import asyncio  # noqa: PLC0415
 
-    from pgw.core.ledger.ledger import OpenLedger  # noqa: PLC0415  # sqlalchemy
+    from pgw.assembly import open_ledger  # noqa: PLC0415  # sqlalchemy
 
     async def run() -> T:
-        ledger = OpenLedger(settings.database)
+        ledger = open_ledger(settings)
         try:
             return await work(ledger)
         finally:

@@ -17,7 +17,6 @@ LENGTHS = {
 """First digit -> lengths the schemes under it issue (ISO/IEC 7812): 2 Mastercard, 3 Amex, Diners and JCB, 4 Visa,
 5 Mastercard and Maestro, 6 Discover, RuPay, UnionPay and Maestro."""
 
-_LONGEST = 19
 _NONE: frozenset[int] = frozenset()
 
 _RUN = re.compile(r"\d+(?:[ -]\d+)*")
@@ -75,19 +74,17 @@ def in_document(document: Any) -> bool:
 
 
 def _holds_card_number(groups: list[str]) -> bool:
-    """Look at every row of neighbouring groups; a few steps for each digit, however long the run is."""
+    """Look at every row of neighbouring groups; a few steps for each group, however many there are."""
     digits = [unicodedata.decimal(each) for group in groups for each in group]
     sums = _luhn_sums(digits)
     ends = list(accumulate(len(group) for group in groups))
-    for number, group in enumerate(groups):
-        start = ends[number] - len(group)
-        lengths = LENGTHS.get(digits[start], _NONE)
-        for last in range(number, len(ends)):
-            end = ends[last]
-            if end - start > _LONGEST:
-                break
+    places = frozenset(ends)
+    for group, after in zip(groups, ends, strict=True):
+        start = after - len(group)
+        for length in LENGTHS.get(digits[start], _NONE):
+            end = start + length
             told = sums[end % 2]
-            if end - start in lengths and (told[end] - told[start]) % 10 == 0:
+            if end in places and (told[end] - told[start]) % 10 == 0:
                 return True
     return False
 

@@ -51,8 +51,9 @@ class ChargeOrder(Struct, frozen=True):
 class Gateway(Protocol):
     """One payment gateway. Every call is bounded from outside by a deadline; none retries."""
 
-    trouble: str | None
-    """Why an operator must look at it (`AUTH`: its keys are refused); None while nothing is known to be wrong."""
+    @property
+    def trouble(self) -> str | None:
+        """Why an operator must look at it (`AUTH`: its keys are refused); None while nothing is known to be wrong."""
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Charge once. NOT_SENT only by proof; what is not known is UNKNOWN; an exception counts as UNKNOWN."""

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, select
 
-from pgw.core.ledger.tables import attempts, payments
+from pgw.core.breaker import State
+from pgw.core.ledger.tables import attempts, breaker_events, payments
 from pgw.core.payment import AttemptStatus, Status
 from pgw.drill.scorecard import Call
 
@@ -33,6 +34,16 @@ def calls(connection: Connection, since: float) -> list[Call]:
 def ends(connection: Connection) -> dict[str, str]:
     """Map each payment to its status."""
     return {name: status for name, status in connection.execute(select(payments.c.payment_id, payments.c.status))}  # noqa: C416  # rows are no tuples to a reader
+
+
+def has_opened(connection: Connection, gateway_id: str, since: float) -> bool:
+    """Look whether a breaker of a gateway has opened since a moment (epoch seconds)."""
+    query = select(func.count()).where(
+        breaker_events.c.gateway_id == gateway_id,
+        breaker_events.c.state == State.OPEN,
+        breaker_events.c.occurred_at >= datetime.fromtimestamp(since, UTC),
+    )
+    return connection.execute(query).scalar_one() > 0
 
 
 def open_payments(connection: Connection) -> int:

@@ -18,7 +18,7 @@ from pgw.drill.clock import MovableClock
 from pgw.drill.cut import line_to_redis
 from pgw.drill.double import QUICK_MS, SLOWER_MS
 from pgw.drill.private import NEW, as_served, copy_of, target
-from pgw.drill.records import calls, ends, open_payments
+from pgw.drill.records import calls, ends, has_opened, open_payments
 from pgw.drill.scenario import AFTER_NO_GATEWAY_S, FAULTS, Kind, Timing, scaling_words
 from pgw.drill.scorecard import Answer, Scorecard, Seen, Span, Storm, back_after, current_after, score
 from pgw.drill.stage import ACTOR, Order, Stage, staged
@@ -105,6 +105,12 @@ async def _play(stage: Stage, gateway_id: str, notes: list[str], tell: Tell) -> 
         notes.append(f"the drill's clock was moved on by {skipped_s / 60:.0f} min after the load, to see payments end")
     if load.asked_again:
         notes.append(f"{load.asked_again} payments without an end were asked for again, under the same key")
+    opened = drilled is not None and await stage.house.ledger.read(has_opened, drilled, span.fault)
+    if drilled is not None and not opened:
+        notes.append(
+            f"the breaker of {drilled} stayed closed: the score moved the payments before enough of them had failed; "
+            "no payment is sent to a gateway only to find out whether it is well again"
+        )
     return score(
         Seen(
             kind=order.kind,
@@ -115,6 +121,7 @@ async def _play(stage: Stage, gateway_id: str, notes: list[str], tell: Tell) -> 
             calls=await stage.house.ledger.read(calls, span.calm),
             ends=await stage.house.ledger.read(ends),
             charges=stage.house.book.charges(stage.clock.now()),
+            opened=opened,
             storm=storm,
             notes=tuple(notes),
         )

@@ -71,7 +71,7 @@ class Storm(Struct, frozen=True, kw_only=True):
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """All that one drill saw. `ends`: payment id to the status at the very end."""
+    """All that one drill saw. `ends`: payment id to the status at the very end. `opened`: whether its breaker did."""
 
     kind: Kind
     gateway_id: str | None
@@ -81,6 +81,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     calls: Sequence[Call]
     ends: Mapping[str, str]
     charges: Sequence[Charge]
+    opened: bool = False
     storm: Storm | None = None
     notes: tuple[str, ...] = ()
 
@@ -88,6 +89,7 @@ class Seen(Struct, frozen=True, kw_only=True):
 class Scorecard(Struct, frozen=True, kw_only=True):
     """What is shown. Seconds count from the fault (`left_after_s`) or the healing (`back_after_s`); None: not seen.
 
+    `left_by`: `breaker`, or `score` where that fell first and the breaker stayed closed.
     `met`: payments that were sent to the gateway before it was left, or decided before the loss was noticed.
     `pending_ended`: how the payments ended that were first answered as unknown.
     """
@@ -100,6 +102,7 @@ class Scorecard(Struct, frozen=True, kw_only=True):
     payments: int
     share_before: float | None
     left_after_s: float | None
+    left_by: str | None
     met: int
     failed: int
     refused: int
@@ -207,6 +210,7 @@ def score(seen: Seen) -> Scorecard:
         payments=len(answers),
         share_before=before,
         left_after_s=left,
+        left_by=None if left is None or gateway_id is None else "breaker" if seen.opened else "score",
         met=met,
         failed=sum(each.status == Status.FAILURE for each in since),
         refused=sum(each.status == REFUSED for each in since),

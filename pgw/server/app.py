@@ -18,6 +18,7 @@ from pgw.server import (
     pause,
     payments,
     policies,
+    prometheus,
     resolve,
     scoring,
     webhooks,
@@ -40,6 +41,7 @@ ROUTES = (
     pause,
     ops,
     webhooks,
+    prometheus,
     openapi,
 )
 
@@ -67,6 +69,7 @@ def create_app(
     app.config.TOUCHUP = live
     app.ctx.draining = False
     app.ctx.loops = ()
+    app.ctx.scrape = prometheus.Scrape()
     for module in ROUTES:
         app.blueprint(module.blueprint.copy(module.__name__))
     app.register_middleware(identify, "request")

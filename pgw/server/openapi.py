@@ -210,7 +210,7 @@ def _answers(each: Operation) -> Document:
         str(status): {
             "description": _MEANING[status],
             "headers": _sent(*each.sends.get(status, ())),
-            "content": {"application/json": {"schema": _answer(answer)}},
+            "content": {each.answers_as: {"schema": _answer(answer)}},
         }
         for status, answer in each.answers.items()
     }

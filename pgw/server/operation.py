@@ -27,7 +27,7 @@ class Operation:
     """One method of one path. `answers` maps a status to a shape, or to a tuple of those it may be.
 
     `sends` and `headers` name parts of the document; with `may_be_bare` the body may be left out.
-    `body_is_signed`: it is any JSON object, and counts byte by byte.
+    `body_is_signed`: it is any JSON object, and counts byte by byte. `answers_as` is the content type of its answers.
     """
 
     method: str
@@ -43,6 +43,7 @@ class Operation:
     body: type[Struct] | None = None
     body_is_signed: bool = False
     may_be_bare: bool = False
+    answers_as: str = "application/json"
 
     @property
     def shapes(self) -> Iterator[Any]:

@@ -6,6 +6,7 @@ from pgw.core.errors import Code
 from pgw.core.ledger.verifications import Verification
 from pgw.core.payment import Payment, PaymentRequest
 from pgw.core.policy import RetryPolicy
+from pgw.server import prometheus
 from pgw.server.gateways import GatewayList, GatewayPatch, GatewayShown
 from pgw.server.operation import Operation, Who
 from pgw.server.operations_steering import STEERING
@@ -196,6 +197,15 @@ OPERATIONS = (
         summary="Say whether payments can be taken",
         who=Who.ANYBODY,
         answers={200: Health, 503: Health},
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        tag="operations",
+        summary="Tell Prometheus what is violated, unknown and behind; open to anybody with PGW_METRICS_OPEN=1",
+        who=Who.READER,
+        answers={200: str},
+        answers_as=prometheus.CONTENT_TYPE,
     ),
     Operation(
         method="get",

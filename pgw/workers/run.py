@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from pgw.assembly import open_hot, open_house, process_name
+from pgw.assembly import open_hot, open_house, open_ledger, process_name
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.clock import SystemClock
 from pgw.core.flow.snapshot import REFRESH_EVERY_S
@@ -17,7 +17,7 @@ from pgw.core.flow.verify import verify_due
 from pgw.core.flow.watch import watch_due
 from pgw.core.flow.webhook import HANDLE_EVERY_S, handle_waiting
 from pgw.core.ledger.due import due, watched
-from pgw.core.ledger.ledger import CHECKPOINT_EVERY_S, OpenLedger
+from pgw.core.ledger.ledger import CHECKPOINT_EVERY_S
 from pgw.core.ledger.store import identity
 from pgw.core.ports import World
 from pgw.settings import Settings, refusals
@@ -57,7 +57,7 @@ def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
 
 async def _count_metrics(settings: Settings, *, once: bool) -> Drained | None:
     clock = SystemClock()
-    ledger = OpenLedger(settings.database)
+    ledger = open_ledger(settings)
     hot = open_hot(settings, clock)
     try:
         line = open_line_back(settings, ledger, await ledger.read(identity), hot, clock, process_name())

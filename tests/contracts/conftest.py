@@ -1,15 +1,17 @@
 """A test of the contract -> the same test on each ledger."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, delete, text
+from sqlalchemy import Engine, create_engine, delete, text
 
 from pgw.core.ledger.configuration import SEED
 from pgw.core.ledger.store import upgrade
 from pgw.core.ledger.tables import configurations, ledger_identity, metadata
 from pgw.settings import load
+from tests.contracts.aged import age
 from tests.ledgers import new_file
 from tests.services import fresh_database
 
@@ -54,3 +56,18 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         connection.execute(delete(configurations).where(configurations.c.version > len(SEED)))
     engine.dispose()
     return address
+
+
+@pytest.fixture
+def aged(database: str) -> str:
+    """Give a ledger that payments were made in."""
+    asyncio.run(age(database))
+    return database
+
+
+@pytest.fixture
+def hand(aged: str) -> Iterator[Engine]:
+    """Give somebody who changes that ledger past pgw."""
+    engine = create_engine(aged)
+    yield engine
+    engine.dispose()

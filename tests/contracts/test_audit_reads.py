@@ -10,7 +10,6 @@ from msgspec import structs
 from sqlalchemy import Connection, insert, text, update
 
 from pgw.core.case import Line, Settlement
-from pgw.core.flow.auditor import Auditor
 from pgw.core.flow.take import take
 from pgw.core.flow.verify import verify_due
 from pgw.core.flow.watch import watch_due
@@ -20,7 +19,7 @@ from pgw.core.ledger.store import open_engine
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
 from pgw.core.outcome import Verdict
 from pgw.core.payment import Status
-from tests.doubles import CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, UNKNOWN, Act, VirtualClock, request_of, scene_of
+from tests.doubles import CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, UNKNOWN, Act, request_of, scene_of
 from tests.ledgers import opened
 
 LATER = NOON + timedelta(hours=1)
@@ -120,24 +119,3 @@ def test_minutes_are_a_recount_of_the_events(connection: Connection) -> None:
     connection.execute(update(gateway_metrics).where(gateway_metrics.c.gateway_id == "g1").values(attempts=5))
     assert _broken(_audited(connection)) == {"I9"}
     assert _broken(_audited(connection, now=NOON + timedelta(minutes=5))) == set()
-
-
-def test_the_continuous_check_tells_each_violation_once(
-    connection: Connection, lived: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    wrong = update(payments).where(payments.c.idempotency_key == "key-5").values(status=Status.FAILURE)
-
-    async def scenario() -> None:
-        clock = VirtualClock(NOON + timedelta(seconds=30))
-        async with opened(lived) as ledger:
-            auditor = Auditor(ledger, clock, scene_of(ledger, {}).world.rng)
-            assert await auditor.step() == 0
-            assert (auditor.violations, min(auditor.checked, 6)) == (0, 6)
-            connection.execute(wrong)
-            connection.commit()
-            found = await auditor.step()
-            assert found == auditor.violations > 0
-            assert await auditor.step() == 0
-            assert len([each for each in caplog.records if each.levelname == "CRITICAL"]) == found
-
-    asyncio.run(scenario())

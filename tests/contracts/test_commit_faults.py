@@ -18,6 +18,7 @@ from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.ledger.writer import LedgerUnavailable
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, UNKNOWN
 from tests.ledgers import (
+    ENTERS_WITHIN_S,
     Gated,
     administrator,
     all_of,
@@ -129,7 +130,7 @@ def test_a_file_another_process_holds_is_waited_for(own_database: str) -> None:
             with closing(sqlite3.connect(own_database.removeprefix("sqlite:///"), isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 writing = asyncio.create_task(ledger.commit(OPEN, opens(1)))
-                await asyncio.to_thread(runner.entered.wait)
+                assert await asyncio.to_thread(runner.entered.wait, ENTERS_WITHIN_S)
                 other.execute("ROLLBACK")
                 assert await writing is True
 

@@ -85,6 +85,7 @@ def test_a_turn_ends_one_attempt_and_announces_the_next_in_one_commit(database: 
         first, second = await ledger.read(attempts_of, id_of(1))
         assert (first.status, first.error_code, first.blame) == ("FAILURE", "GATEWAY_TECHNICAL_ERROR", "gateway")
         assert (second.attempt_number, second.gateway_id, second.status) == (2, "g2", "SENDING")
+        assert (first.ended_at, second.ended_at) == (NOON + timedelta(seconds=1), None)
         assert (await _attempt(ledger, 1))["next_check_at"] is None
         assert (await _attempt(ledger, 2))["next_check_at"] == NOON + timedelta(seconds=5.5)
         assert [row["event"]["type"] for row in await rows(ledger, outbox)] == ["payment.attempted"]

@@ -257,6 +257,42 @@ def test_a_watch_that_began_in_review_follows_the_word(database: str, outcome: O
     on(database, OTHER_AMOUNT, scenario)
 
 
+SUSPENSE_RETURNED = ("reversal", "suspense", "gateway:g1", 999, "INR")
+SUSPENSE_GIVEN = ("resolution", "suspense", "merchant:m_001", 999, "INR")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "booked"),
+    [
+        (Outcome.SUCCESS, "OVER", [SUSPENSE_GIVEN, UNMATCHED]),
+        (Outcome.FAILURE, "REVERSED", [SUSPENSE_RETURNED, UNMATCHED]),
+    ],
+    ids=lambda each: str(each) if isinstance(each, Outcome) else "",
+)
+@pytest.mark.parametrize("days", [1, 6], ids=["while it is watched", "after its gateway's last word"])
+def test_money_that_is_booked_waits_for_the_word_whatever_a_watch_finds(
+    database: str, days: int, outcome: Outcome, state: str, booked: list[tuple[Any, ...]]
+) -> None:
+    """Its owner came back with a decline, meanwhile: the watch of that decline sees the money that is in review."""
+
+    async def scenario(court: Court) -> None:
+        await court.ledger.commit(CLOSE, closes(1, CUSTOMER_DECLINE))
+        gateway = court.scene.gateways["g1"]
+        gateway.answers.append(OTHER_AMOUNT)
+        await court.look(timedelta(days=days))
+        assert ((await court.one(watches))["state"], await court.moved()) == (
+            "WATCHING" if days < 5 else "OVER",
+            [UNMATCHED],
+        )
+        assert (gateway.reversed, await court.sound()) == ({}, True)
+        await court.resolve(outcome)
+        assert await watch_due(court.scene.world) == (outcome is Outcome.FAILURE)
+        assert ((await court.one(watches))["state"], await court.moved()) == (state, booked)
+        assert await court.sound()
+
+    on(database, OTHER_AMOUNT, scenario)
+
+
 def test_money_on_its_way_back_makes_no_success(database: str) -> None:
     """The watch of the decline found the money while the payment waited for a person."""
 

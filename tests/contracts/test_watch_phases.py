@@ -18,7 +18,7 @@ from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, outbox, payments
 from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.ledger.watches import CLAIM_WATCH, FIND_MONEY, GIVE_BACK, MOVE_WATCH
-from pgw.core.outcome import Blame
+from pgw.core.outcome import Blame, Captured
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, plan_of, rows, settles, turns
 
@@ -191,6 +191,26 @@ def test_money_that_came_to_light_is_booked_before_it_goes_back(database: str) -
         (due,) = await ledger.read(watched, claim["claimed_until"], 10)
         assert (due.state, due.transaction_ref, due.amount_minor, due.currency) == ("REVERSING", "ref-1", 1000, "INR")
         assert due.reversal_key == f"reversal-{id_of(1)}-1"
+
+    _on(database, scenario)
+
+
+def test_money_that_waits_for_a_person_is_not_booked_again_by_a_watch(database: str) -> None:
+    """Its owner came back with a decline after a verifier had found money of another amount: the money is one."""
+
+    async def scenario(ledger: OpenLedger) -> None:
+        unknown, declined = closes(1, UNKNOWN), closes(1, CUSTOMER_DECLINE)
+        claim = claims(1, unknown["end_next_check_at"])
+        settle = settles(claim, Captured("ref-1", 999, "INR"), 1)
+        writes = (OPEN, opens(1)), (CLOSE, unknown), (CLAIM, claim), (SETTLE, settle), (CLOSE, declined)
+        assert await _write(ledger, *writes) == [True] * 5
+        watch = _claim(1, declined["watch_next_check_at"])
+        assert await _write(ledger, (CLAIM_WATCH, watch), (FIND_MONEY, _found(watch))) == [True, False]
+        (booked,) = await rows(ledger, transfers)
+        assert (booked["kind"], booked["amount_minor"]) == ("unmatched", 999)
+        assert (await _watch(ledger))["state"] == "WATCHING"
+        (due,) = await ledger.read(watched, FAR + CHECK_LEASE, 10)
+        assert (due.state, due.amount_minor) == ("WATCHING", 999)
 
     _on(database, scenario)
 

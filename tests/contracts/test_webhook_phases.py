@@ -27,6 +27,8 @@ Scenario = Callable[[OpenLedger], Awaitable[None]]
 IN_AN_HOUR = NOON + timedelta(hours=1)
 LATER = NOON + timedelta(seconds=10)
 
+PATIENCE_S = 60.0
+
 
 def _on(database: str, scenario: Scenario) -> None:
     async def run() -> None:
@@ -288,6 +290,38 @@ def test_two_workers_handle_a_webhook_once(database: str) -> None:
         assert await _checks(ledger) == [NOON]
 
     _on(database, scenario)
+
+
+def test_webhooks_and_answers_at_once_leave_each_attempt_answered_and_due(database: str) -> None:
+    """Two servers: one writes the answers while the other takes the webhooks and looks for what they name.
+
+    Whoever comes first, no answer is lost, each webhook is handled once, and each attempt is asked about at once.
+    """
+    count = 60
+
+    async def scenario() -> None:
+        async with opened(database) as one, opened(database) as other:
+            numbers = range(1, count + 1)
+            assert await all_of(one, [(OPEN, opens(n)) for n in numbers]) == [True] * count
+            ends = [(CLOSE, {**closes(n, ACTION), "end_next_check_at": IN_AN_HOUR}) for n in numbers]
+            told = [(RECEIVE, _received(f"d{n}", payment=n)) for n in numbers]
+            handled: list[str] = []
+
+            async def handle() -> None:
+                while len(handled) < count:
+                    found = await _found(other, LATER, limit=count)
+                    fates = await all_of(other, [(HANDLED, handling(each, LATER)) for each in found])
+                    handled.extend(each.digest for each, won in zip(found, fates, strict=True) if won is True)
+
+            answers, kept, _ = await asyncio.wait_for(
+                asyncio.gather(all_of(one, ends), all_of(other, [*told, *told]), handle()), PATIENCE_S
+            )
+            assert (answers, sum(won is True for won in kept)) == ([True] * count, count)
+            assert sorted(handled) == sorted(f"d{n}" for n in numbers)
+            seen = {(row["status"], row["next_check_at"]) for row in await rows(one, attempts)}
+            assert seen == {(AttemptStatus.REQUIRES_ACTION, LATER)}
+
+    asyncio.run(scenario())
 
 
 def test_the_watch_over_a_lost_attempt_is_due_at_once(database: str) -> None:

@@ -87,6 +87,13 @@ PENDING = Case(
     events=[],
 )
 
+RESOLVED = Case(
+    payment=_paid(Status.SUCCESS),
+    attempts=[_tried(1, AttemptStatus.SUCCESS)],
+    transfers=[_moved("unmatched", 1, 999), _moved("resolution", 1, 999)],
+    events=[_told(1, "payment.attempted", "TIMEOUT"), _told(2, "payment.completed", "SUCCESS")],
+)
+"""A person has said that it is a success, of another amount than asked for."""
 
 PASSING_OVER = Case(
     payment=_paid(Status.PROCESSING),
@@ -94,7 +101,7 @@ PASSING_OVER = Case(
 )
 
 
-@pytest.mark.parametrize("case", [GOOD, FAILED, GAVE_BACK, PENDING, PASSING_OVER])
+@pytest.mark.parametrize("case", [GOOD, FAILED, GAVE_BACK, PENDING, RESOLVED, PASSING_OVER])
 def test_what_is_right_passes(case: Case) -> None:
     assert check(case) == ()
 
@@ -108,6 +115,7 @@ def test_what_is_right_passes(case: Case) -> None:
         (FAILED, [_line()]),
         (GAVE_BACK, [_line(), _line("reversed")]),
         (PENDING, [_line()]),
+        (RESOLVED, [_line(amount_minor=999)]),
     ],
 )
 def test_what_is_settled_so_passes(case: Case, lines: list[Line]) -> None:
@@ -158,6 +166,9 @@ def test_each_disagreement_is_named(invariant: str, case: Case) -> None:
         ("I1", GAVE_BACK, [_line(), _line("reversed"), _line("reversed")]),
         ("I2", GOOD, []),
         ("I2", GOOD, [_line(number=2, amount_minor=999)]),
+        ("I2", RESOLVED, []),
+        ("I2", RESOLVED, [_line(amount_minor=1000)]),
+        ("I2", RESOLVED, [structs.replace(_line(amount_minor=999), currency="USD")]),
         ("I3", structs.replace(FAILED, watches=[]), [_line()]),
         ("I3", structs.replace(FAILED, watches=[_watched("OVER")]), [_line()]),
         ("I4", FAILED, [_line(number=3)]),

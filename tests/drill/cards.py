@@ -12,6 +12,7 @@ CARD = Scorecard(
     payments=440,
     share_before=1.0,
     left_after_s=0.1,
+    left_by="breaker",
     met=5,
     failed=0,
     refused=0,

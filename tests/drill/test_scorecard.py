@@ -67,6 +67,13 @@ def test_a_gateway_that_is_called_to_the_end_was_not_left() -> None:
     assert score(_seen(calls=[_call(5.0), _call(19.9)])).left_after_s is None
 
 
+def test_it_says_whether_the_breaker_or_the_score_left_a_gateway() -> None:
+    """Nothing has left one that is called to the end."""
+    calls = [*map(_call, (5.0, 10.1))]
+    assert [score(_seen(calls=calls, opened=each)).left_by for each in (True, False)] == ["breaker", "score"]
+    assert score(_seen(calls=[_call(5.0), _call(19.9)])).left_by is None
+
+
 def test_a_gateway_that_took_nothing_before_says_nothing() -> None:
     card = score(_seen(calls=[_call(5.0, "axis")]))
     assert (card.passed, card.conclusive) == (True, False)

@@ -4,12 +4,19 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 CONNECTIONS = 32
+FLEET_CONNECTIONS, FLEET_PAUSE_S = 6, 0.02
+"""At a whole fleet, with a pause after each answer: its members and stores, and who just starts, share the machine."""
+
+RECONNECT_S = 0.05
 ANSWER_LIMIT_S = 20.0
+
+Address = tuple[str, int]
 
 VPAS = (
     (70, "test@okhdfcbank"),
@@ -96,18 +103,26 @@ class Clients:
         """List every key ever asked for."""
         return self._keys
 
-    @contextlib.asynccontextmanager
-    async def at_work(self, address: tuple[str, int]) -> Any:
+    def at_work(self, address: Address) -> contextlib.AbstractAsyncContextManager[None]:
         """Let them all ask for as long as the block runs; whoever loses his connection connects anew, or gives up."""
-        working = [asyncio.create_task(self._work(address)) for _ in range(CONNECTIONS)]
+        return self._working([self._work(address) for _ in range(CONNECTIONS)])
+
+    def at_fleet(self, addresses: Sequence[Address]) -> contextlib.AbstractAsyncContextManager[None]:
+        """Let some ask wherever somebody serves, and nobody give up; the addresses may change meanwhile."""
+        return self._working([self._wander(addresses, number) for number in range(FLEET_CONNECTIONS)])
+
+    @contextlib.asynccontextmanager
+    async def _working(self, work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+        working = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
+            given_up = sum(each.done() for each in working)
             for each in working:
                 each.cancel()
             ends = await asyncio.gather(*working, return_exceptions=True)
-        faults = [end for end in ends if isinstance(end, Exception)]
-        assert faults == []
+            faults = [end for end in ends if isinstance(end, Exception)]
+            assert faults == [], f"{given_up} of {len(working)} had given up"
 
     async def answered(self, more: int) -> None:
         """Wait until so many more answers have come."""
@@ -121,12 +136,19 @@ class Clients:
         self._keys.append(f"{self._prefix}-{len(self._keys)}")
         return self._keys[-1]
 
-    async def _work(self, address: tuple[str, int]) -> None:
+    async def _work(self, address: Address) -> None:
         with contextlib.suppress(ConnectionError):
             while True:
                 await self._connected(address)
 
-    async def _connected(self, address: tuple[str, int]) -> None:
+    async def _wander(self, addresses: Sequence[Address], turn: int) -> None:
+        while True:
+            turn += 1
+            with contextlib.suppress(ConnectionError):
+                await self._connected(addresses[turn % len(addresses)], FLEET_PAUSE_S)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _connected(self, address: Address, pause_s: float = 0.0) -> None:
         """Ask on one connection until the server ends it. Raises ConnectionError when nobody listens any more."""
         reader, writer = await asyncio.open_connection(*address)
         try:
@@ -143,10 +165,11 @@ class Clients:
                     self._answered.notify_all()
                 if not goes_on:
                     return
+                await asyncio.sleep(pause_s)
         finally:
             writer.close()
 
-    async def ask_again(self, address: tuple[str, int], keys: list[str]) -> dict[str, Answer]:
+    async def ask_again(self, address: Address, keys: Sequence[str]) -> dict[str, Answer]:
         """Ask once more for each key, one after another."""
         answers = {}
         reader, writer = await asyncio.open_connection(*address)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Table, select
+from sqlalchemy import Select, Table, select
 
 from pgw.core.ledger.store import open_engine
 from pgw.core.ledger.tables import attempts, payments
@@ -45,14 +45,60 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = START
         time.sleep(POLL_EVERY_S)
 
 
-class Shop:
+class Records:
+    """What is kept of all payments: the ledger, and the sandbox's book in a home."""
+
+    def __init__(self, home: Path, database: str) -> None:
+        self.home = home
+        self.database = database
+
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        """Read a table of the ledger, beside the servers."""
+        return self._read(select(table).order_by(*table.primary_key.columns))
+
+    def _read(self, query: Select[Any]) -> list[dict[str, Any]]:
+        engine = open_engine(self.database)
+        try:
+            with engine.connect() as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+        finally:
+            engine.dispose()
+
+    def book(self) -> list[dict[str, Any]]:
+        """Read the sandbox's book by ourselves; a line torn by a kill says nothing."""
+        path = self.home / "sandbox.book"
+        lines = []
+        for text in path.read_bytes().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(text))
+        return lines
+
+    def captures(self) -> Counter[str]:
+        """Count the charges of each payment."""
+        return Counter(line["payment_id"] for line in self.book() if line["status"] == "CAPTURED")
+
+    def is_healed(self) -> bool:
+        """Whether nothing is on its way any more, and all that a gateway has an answer for has been asked."""
+        if self._read(select(payments.c.payment_id).where(payments.c.status == Status.PROCESSING)):
+            return False
+        unknown = attempts.c.status.in_((AttemptStatus.SENDING, AttemptStatus.TIMEOUT))
+        open_ones = self._read(select(attempts).where(unknown))
+        if not open_ones:
+            return True
+        answered = {(line["payment_id"], line["attempt_number"]) for line in self.book()}
+        return not any(
+            row["status"] == AttemptStatus.SENDING or (row["payment_id"], row["attempt_number"]) in answered
+            for row in open_ones
+        )
+
+
+class Shop(Records):
     """One home and one ledger, and the server that works on them at the moment."""
 
     def __init__(
         self, home: Path, database_url: str | None, timeout_ms: int, drain_s: int, redis_url: str | None = None
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self.home = home
         self._log = home / "serve.log"
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PGW_")},
@@ -67,15 +113,16 @@ class Shop:
             self._environ["DATABASE_URL"] = database_url
         if redis_url:
             self._environ["REDIS_URL"] = redis_url
-        self.database = load(self._environ).database
+        super().__init__(home, load(self._environ).database)
         self.process: subprocess.Popen[bytes] | None = None
         self.address = ("127.0.0.1", 0)
 
-    def start(self, command: Sequence[str] = SERVE) -> None:
-        """Start a server and wait until it says where it is."""
+    def start(self, command: Sequence[str] = SERVE, **environ: str) -> None:
+        """Start a server, with more settings if there are any, and wait until it says where it is."""
+        settings = {**self._environ, **environ}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *command], env=self._environ, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, *command], env=settings, stdout=log, stderr=log, start_new_session=True
             )
         wait_until(self._is_ready, "the server's address")
         parts = urlsplit(self._note()["address"])
@@ -119,38 +166,6 @@ class Shop:
         """Return what all servers of this home have written."""
         return self._log.read_text(errors="replace")
 
-    def rows(self, table: Table) -> list[dict[str, Any]]:
-        """Read a table of the ledger, beside the server."""
-        engine = open_engine(self.database)
-        try:
-            with engine.connect() as connection:
-                query = select(table).order_by(*table.primary_key.columns)
-                return [dict(row) for row in connection.execute(query).mappings()]
-        finally:
-            engine.dispose()
-
-    def book(self) -> list[dict[str, Any]]:
-        """Read the sandbox's book by ourselves; a line torn by a kill says nothing."""
-        path = self.home / "sandbox.book"
-        lines = []
-        for text in path.read_bytes().splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError):
-                lines.append(json.loads(text))
-        return lines
-
-    def captures(self) -> Counter[str]:
-        """Count the charges of each payment."""
-        return Counter(line["payment_id"] for line in self.book() if line["status"] == "CAPTURED")
-
-    def is_healed(self) -> bool:
-        """Whether nothing is on its way any more, and all that a gateway has an answer for has been asked."""
-        answered = {(line["payment_id"], line["attempt_number"]) for line in self.book()}
-        for row in self.rows(attempts):
-            known = (row["payment_id"], row["attempt_number"]) in answered
-            if row["status"] == AttemptStatus.SENDING or (known and row["status"] == AttemptStatus.TIMEOUT):
-                return False
-        return all(row["status"] != Status.PROCESSING for row in self.rows(payments))
-
 
 @contextlib.contextmanager
 def shop(
@@ -191,17 +206,17 @@ class Audit:
         }
 
 
-def audit(shop: Shop) -> Audit:
+def audit(kept: Records) -> Audit:
     """Compare ledger and book."""
-    attempted = shop.rows(attempts)
+    attempted = kept.rows(attempts)
     announced = {(row["payment_id"], row["attempt_number"], row["gateway_id"]) for row in attempted}
     return Audit(
-        payments={row["payment_id"]: row for row in shop.rows(payments)},
+        payments={row["payment_id"]: row for row in kept.rows(payments)},
         last_attempts={row["payment_id"]: row for row in attempted},
         orphans=[
             line
-            for line in shop.book()
+            for line in kept.book()
             if (line["payment_id"], line["attempt_number"], line["gateway_id"]) not in announced
         ],
-        captures=shop.captures(),
+        captures=kept.captures(),
     )

@@ -1,19 +1,29 @@
-"""The server dies right before, or right after, each thing one payment writes: what follows is always the truth."""
+"""The server dies right before, or right after, each thing one payment does: what follows is always the truth."""
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pgw.core.ledger.tables import attempts
+from pgw.core.ledger.tables import attempts, payments, verification_checks
 from pgw.core.payment import Status
+from tests.faults.proof import settled_in, violations
+from tests.seams.ageing import pass_time
 from tests.seams.load import Answer, ask, body_of
-from tests.seams.serving import SERVE, Shop, audit, shop, wait_until
+from tests.seams.serving import Shop, audit, shop, wait_until
 
 HEAL_LIMIT_S = 60.0
-DYING = str(Path(__file__).with_name("dying.py"))
+
+A_WHILE = timedelta(hours=1)
+"""How long nobody is there after a death: all leases are over."""
+
+AGAIN = timedelta(minutes=16)
+"""From one answer that a gateway knows nothing to the next, so that the second counts, and the third ends it."""
 
 pytestmark = pytest.mark.slow
 
@@ -26,27 +36,52 @@ def _key_for(vpa: str) -> str:
 FALLS_BACK = _key_for("gateway-error@sandbox")
 """Its line: open, charge 1, turn, charge 2, close."""
 
-POINTS: list[tuple[str, str, str | None, int]] = [
-    ("open", "before", None, 0),
-    ("open", "after", "PENDING_VERIFICATION", 0),
-    ("charge", "before", "PENDING_VERIFICATION", 0),
-    ("charge", "after", "FAILURE", 0),
-    ("turn", "before", "FAILURE", 0),
-    ("turn", "after", "PENDING_VERIFICATION", 0),
-    ("close", "before", "SUCCESS", 1),
-    ("close", "after", "SUCCESS", 1),
+
+@dataclass(frozen=True)
+class Point:
+    """Where it dies, how the payment ends once everything has been asked, its attempts, and the charges by then.
+
+    ABSENT: an attempt that was announced and never called, of which its gateway said twice that it knows nothing.
+    """
+
+    failpoint: str
+    end: str | None
+    attempts: int
+    charges: int
+
+    def __str__(self) -> str:
+        """Name the case."""
+        return self.failpoint
+
+
+DECLINED = "GATEWAY_TECHNICAL_ERROR"
+
+POINTS = (
+    Point("open:before:exit", None, 0, 0),
+    Point("open:after:exit", "FAILURE ABSENT", 1, 0),
+    Point("charge:before:exit", "FAILURE ABSENT", 1, 0),
+    Point("charge:after:exit", f"FAILURE {DECLINED}", 1, 0),
+    Point("turn:before:exit", f"FAILURE {DECLINED}", 1, 0),
+    Point("turn:after:exit", "FAILURE ABSENT", 2, 0),
+    Point("charge:before:exit:2", "FAILURE ABSENT", 2, 0),
+    Point("charge:after:exit:2", "SUCCESS", 2, 1),
+    Point("close:before:exit", "SUCCESS", 2, 1),
+    Point("close:after:exit", "SUCCESS", 2, 1),
+)
+
+
+CASES = [
+    *(("sqlite", each) for each in POINTS),
+    # What a gateway does is the same on any ledger.
+    *(("postgres", each) for each in POINTS if not each.failpoint.startswith("charge")),
 ]
-"""Where it dies, how the payment stands once everything has been asked, and the charges in the book by then.
-
-Pending is an attempt that was announced and never called: its gateway knows nothing of it, which proves nothing.
-"""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    """Give a home on each ledger, with the shortest leases there are."""
+    """Give a home on each ledger."""
     url = request.getfixturevalue("database_url") if request.param == "postgres" else None
-    with shop(tmp_path / "home", url, timeout_ms=50) as opened:
+    with shop(tmp_path / "home", url) as opened:
         yield opened
 
 
@@ -62,21 +97,58 @@ async def _ask(address: tuple[str, int]) -> Answer | None:
     return answer
 
 
-@pytest.mark.parametrize(("phase", "moment", "status", "charges"), POINTS, ids=str)
-def test_a_death_there_is_found_out(opened: Shop, phase: str, moment: str, status: str | None, charges: int) -> None:
-    opened.start((DYING, phase, moment, *SERVE[2:]))
+def _end(opened: Shop) -> str | None:
+    """Say how the one payment stands, and why it failed."""
+    for row in opened.rows(payments):
+        return f"{row['status']} {row['failure_code'] or ''}".strip()
+    return None
+
+
+def _has_asked(opened: Shop, times: int) -> bool:
+    return len(opened.rows(verification_checks)) >= times
+
+
+def _let_it_heal(opened: Shop, point: Point) -> None:
+    """Start it again an hour later, and let it ask as often as it takes."""
+    pass_time(opened.database, A_WHILE)
+    opened.start()
+    wait_until(opened.is_healed, "the end of what was under way", HEAL_LIMIT_S)
+    if point.end == "FAILURE ABSENT":
+        for made in (1, 2, 3):
+            wait_until(partial(_has_asked, opened, made), f"answer {made}", HEAL_LIMIT_S)
+            pass_time(opened.database, AGAIN)
+
+
+@pytest.mark.parametrize(("opened", "point"), CASES, ids=str, indirect=["opened"])
+def test_a_death_there_is_found_out(opened: Shop, point: Point, saw: Callable[..., None]) -> None:
+    """Nothing is charged twice, or without its attempt; whoever asks again is told the one truth."""
+    opened.start(PGW_FAILPOINT=point.failpoint)
     assert asyncio.run(_ask(opened.address)) is None
     assert opened.wait_dead() == -signal.SIGKILL
 
-    opened.start()
-    wait_until(opened.is_healed, "the end of the payment", HEAL_LIMIT_S)
-    found = audit(opened)
-    assert [row["status"] for row in found.payments.values()] == ([] if status is None else [status])
-    assert (found.captures.total(), found.orphans, found.unscheduled()) == (charges, [], set())
+    _let_it_heal(opened, point)
+    found, end = audit(opened), _end(opened)
+    assert end == point.end
+    assert (found.captures.total(), found.orphans, found.unscheduled()) == (point.charges, [], set())
+    assert len(opened.rows(attempts)) == point.attempts
 
     again = asyncio.run(_ask(opened.address))
     assert again is not None
-    assert again.word == (status or Status.SUCCESS)
-    assert again.code == (202 if status == "PENDING_VERIFICATION" else 201)
-    assert len(opened.rows(attempts)) == {None: 2, "FAILURE": 1}.get(status, 2 if phase in {"turn", "close"} else 1)
-    assert opened.captures().total() == (charges if status else 1)
+    assert (again.code, again.word) == (201, Status(point.end.split()[0]) if point.end else Status.SUCCESS)
+    charges = opened.captures().total()
+    assert charges == (point.charges if point.end else 1)
+    assert len(opened.rows(payments)) == 1
+    broken = violations(opened.database, settled_in(opened.home), ("hdfc", "icici", "axis"))
+    assert broken == ()
+
+    stood = f"1 payment, {end}" if found.payments else "no payment"
+    told = f"{stood}; asked again: {again.code} {again.word}; {charges} charge{'' if charges == 1 else 's'}"
+    match point.failpoint:
+        case "open:before:exit":
+            saw(19, f"{told}; {len(broken)} violations", case="before its commit")
+        case "open:after:exit":
+            saw(19, f"{told}; {len(broken)} violations", case="after its commit")
+        case "charge:after:exit:2":
+            saw(20, f"{told}; {len(broken)} violations")
+        case _:
+            pass

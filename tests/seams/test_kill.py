@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,9 +11,11 @@ import pytest
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.payment import AttemptStatus, Status
 from tests.ledgers import administrator
-from tests.seams.killing import Killed, healed, killed
+from tests.seams.killing import Killed, healed, killed, violated
+from tests.seams.killing_fleet import herd, killed_fleet
 from tests.seams.load import Clients, body_of
 from tests.seams.serving import Audit, Shop, audit, shop
+from tests.services import UnavailableError
 
 KILLS_VARIABLE = "PGW_TEST_KILLS"
 KILLS = int(os.environ.get(KILLS_VARIABLE, "12"))
@@ -34,12 +36,12 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
         yield opened
 
 
+@pytest.mark.parametrize("opened", ["sqlite"], indirect=True)
 def test_kill_9_at_any_moment_loses_nothing_and_charges_nobody_twice(opened: Shop) -> None:
     print(f"\nseed {SEED} ({SEED_VARIABLE}), {KILLS} kills ({KILLS_VARIABLE})")
     outcome = killed(opened, SEED, KILLS)
     print(outcome.figures())
-    assert outcome.clients.told.unexpected() == []
-    assert (outcome.lost(), outcome.twice()) == (set(), set())
+    assert outcome.wrong() == []
     _acknowledged_is_kept(outcome.clients, outcome.found)
     _the_money_is_right(outcome.found)
     assert opened.stop(STOP_LIMIT_S) == 0
@@ -70,23 +72,38 @@ def _the_money_is_right(found: Audit) -> None:
     assert found.ended(Status.PROCESSING) == found.ended(Status.MANUAL_REVIEW) == set()
 
 
-def test_sigterm_under_load_finishes_what_was_begun(opened: Shop) -> None:
+def test_a_fleet_loses_nothing_when_any_of_it_and_its_stores_are_killed(tmp_path: Path) -> None:
+    """Two servers, a verifier, two metrics workers, PostgreSQL, Redis; metrics are then what a recount says."""
+    print(f"\nseed {SEED} ({SEED_VARIABLE}), {KILLS} kills ({KILLS_VARIABLE})")
+    try:
+        with herd(tmp_path) as running:
+            outcome = killed_fleet(running, SEED, KILLS)
+            print(outcome.figures())
+            assert outcome.wrong() == []
+            assert set(running.stop()) == {0}, running.words()
+            assert "Traceback" not in running.words()
+    except UnavailableError as fault:
+        pytest.skip(f"a store is not there: {fault}")
+
+
+def test_sigterm_under_load_finishes_what_was_begun(opened: Shop, saw: Callable[..., None]) -> None:
     """It exits cleanly within its budget; every payment it began has its end, or the check that will find it."""
     rng = Random(SEED)
 
-    async def scenario() -> Clients:
+    async def scenario() -> tuple[Clients, int]:
         clients = Clients(SEED)
         opened.start()
         async with clients.at_work(opened.address):
             await clients.answered(rng.randint(200, 800))
-            assert await asyncio.to_thread(opened.stop, STOP_LIMIT_S) == 0, opened.words()
-        return clients
+            code = await asyncio.to_thread(opened.stop, STOP_LIMIT_S)
+            assert code == 0, opened.words()
+        return clients, code
 
-    clients = asyncio.run(scenario())
-    statuses = {row["status"] for row in opened.rows(attempts)}
-    assert AttemptStatus.SENDING not in statuses
+    clients, code = asyncio.run(scenario())
+    sending = [row for row in opened.rows(attempts) if row["status"] == AttemptStatus.SENDING]
+    assert sending == []
     found = audit(opened)
-    print(Killed(clients, found).figures())
+    print(Killed(clients, found, ()).figures())
     assert clients.told.unexpected() == []
     assert found.ended(Status.PROCESSING) == set()
     _acknowledged_is_kept(clients, found)
@@ -96,6 +113,14 @@ def test_sigterm_under_load_finishes_what_was_begun(opened: Shop) -> None:
     _the_money_is_right(audit(opened))
     assert opened.stop(STOP_LIMIT_S) == 0
     assert len(opened.rows(payments)) == len(found.payments)
+    later = Killed(clients, audit(opened), violated(opened))
+    assert later.wrong() == []
+    said = (
+        f"exit {code}; {len(sending)} left sending; {len(later.lost())} lost,"
+        f" {len(later.twice())} charged twice, {len(later.found.unscheduled())} without end or check;"
+        f" {len(later.violations)} violations"
+    )
+    saw(35, said)
 
 
 def test_a_stuck_database_does_not_hold_up_a_stop(database_url: str, tmp_path: Path) -> None:

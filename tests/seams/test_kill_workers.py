@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -15,19 +14,19 @@ from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.store import identity, upgrade
 from pgw.settings import load
 from tests.events import published
+from tests.faults.proof import violations
 from tests.ledgers import administrator, opened
 from tests.seams.counting import (
     Load,
     Workers,
+    agreed,
     by_minute,
     history,
-    is_quiet,
     on_stream,
     recount,
     shared_counts,
     workers,
 )
-from tests.seams.serving import POLL_EVERY_S
 from tests.services import ask_redis
 
 KILLS_VARIABLE = "PGW_TEST_KILLS"
@@ -65,19 +64,9 @@ def crew(tmp_path: Path, database: str, database_url: str, redis_url: str) -> It
         yield crew
 
 
-async def _quiet(ledger: OpenLedger, database: str, redis_url: str) -> None:
-    """Wait until everything is counted and written down; the comparison afterwards says what is missing."""
-    expected = by_minute(recount(database))
-    until = time.monotonic() + QUIET_LIMIT_S
-    while time.monotonic() < until:
-        if await is_quiet(ledger, redis_url) and history(database) == expected:
-            return
-        await asyncio.sleep(POLL_EVERY_S)
-
-
 async def _agree(ledger: OpenLedger, database: str, redis_url: str) -> int:
     """Compare what the workers came to with the attempts themselves; return how many events there were."""
-    await _quiet(ledger, database, redis_url)
+    await agreed(ledger, database, redis_url, QUIET_LIMIT_S)
     expected = recount(database)
     assert expected == await shared_counts(redis_url)
     assert by_minute(expected) == history(database)
@@ -88,21 +77,35 @@ async def _agree(ledger: OpenLedger, database: str, redis_url: str) -> int:
     return len(told)
 
 
-async def _on_stream_as_published(ledger: OpenLedger, redis_url: str, first: int) -> None:
-    """Whatever is on the stream is on it once, in the ledger's order, under the ledger's number."""
+async def _on_stream_as_published(ledger: OpenLedger, redis_url: str, first: int) -> str:
+    """Whatever is on the stream is on it once, in the ledger's order, under the ledger's number; say so."""
     told = dict(await published(ledger))
     found = await on_stream(redis_url)
     numbers = [number for number, _ in found]
     begins = max(first, len(told) - KEPT + 1) if len(found) >= KEPT else first
-    assert list(range(begins, len(told) + 1)) == numbers[-(len(told) - begins + 1) :]
+    expected = range(begins, len(told) + 1)
+    assert list(expected) == numbers[-len(expected) :]
     assert [told[number]["event_id"] for number in numbers] == [json.loads(event)["event_id"] for _, event in found]
+    return f"{len(set(expected) - set(numbers))} events missing on the stream, {len(numbers) - len(set(numbers))} twice"
 
 
-def test_kill_9_at_any_moment_leaves_exact_counts(crew: Workers, database: str, redis_url: str) -> None:
+async def _counted(database: str, redis_url: str) -> str:
+    """Say how metrics and attempts agree, and whether the money does."""
+    expected, counts = recount(database), await shared_counts(redis_url)
+    differing = [each for each in expected.keys() | counts.keys() if expected.get(each) != counts.get(each)]
+    found = violations(database)
+    assert found == ()
+    return f"{len(differing)} slices of the metrics differ from a recount; {len(found)} violations"
+
+
+def test_kill_9_at_any_moment_leaves_exact_counts(
+    crew: Workers, database: str, redis_url: str, saw: Callable[..., None]
+) -> None:
+    """Any worker may be the one that relays, any may be within a batch."""
     rng = Random(SEED)
     print(f"\nseed {SEED} ({SEED_VARIABLE}), {KILLS} kills ({KILLS_VARIABLE})")
 
-    async def scenario() -> None:
+    async def scenario() -> tuple[str, str]:
         async with opened(database) as ledger:
             load = Load(ledger, SEED)
             await asyncio.to_thread(crew.start)
@@ -112,13 +115,43 @@ def test_kill_9_at_any_moment_leaves_exact_counts(crew: Workers, database: str, 
                     await load.made_more(rng.randint(1, 200))
                     crew.kill(rng.choice(crew.running))
             events = await _agree(ledger, database, redis_url)
-            await _on_stream_as_published(ledger, redis_url, 1)
+            told = await _on_stream_as_published(ledger, redis_url, 1)
             cells = sum(len(fields) for fields in recount(database).values())
             print(f"payments {load.made}, events {events}, counters compared {cells}, minutes {len(history(database))}")
+            return told, await _counted(database, redis_url)
 
-    asyncio.run(scenario())
+    told, counted = asyncio.run(scenario())
     assert set(crew.stop()) == {0}, crew.words()
     assert "Traceback" not in crew.words()
+    saw(23, f"{counted}; {told}")
+
+
+def test_a_relay_that_dies_between_appending_and_knowing_it_leaves_no_gap_and_no_double(
+    tmp_path: Path, database: str, database_url: str, redis_url: str, saw: Callable[..., None]
+) -> None:
+    """It dies when its first events are on the stream and it has not heard so; another goes on behind them."""
+
+    async def scenario(dying: Workers, living: Workers) -> tuple[str, str]:
+        async with opened(database) as ledger:
+            load = Load(ledger, SEED)
+            async with load.at_work():
+                relay = await asyncio.to_thread(dying.start)
+                assert await asyncio.to_thread(relay.wait, QUIET_LIMIT_S) == -signal.SIGKILL
+                dying.running.clear()
+                assert await on_stream(redis_url)
+                await asyncio.to_thread(living.start)
+                await load.made_more(80)
+            await _agree(ledger, database, redis_url)
+            told = await _on_stream_as_published(ledger, redis_url, 1)
+            return told, await _counted(database, redis_url)
+
+    with (
+        workers(tmp_path / "dying", database_url, redis_url, PGW_FAILPOINT="append:after:exit") as dying,
+        workers(tmp_path / "living", database_url, redis_url) as living,
+    ):
+        told, counted = asyncio.run(scenario(dying, living))
+        assert living.stop() == [0], living.words()
+    saw(21, f"{told}; {counted}")
 
 
 def test_stores_that_fail_under_load_are_healed_and_exact(crew: Workers, database: str, redis_url: str) -> None:
@@ -154,11 +187,11 @@ def test_stores_that_fail_under_load_are_healed_and_exact(crew: Workers, databas
 
 
 def test_a_stopped_relay_is_followed_and_changes_nothing_when_it_wakes(
-    crew: Workers, database: str, redis_url: str
+    crew: Workers, database: str, redis_url: str, saw: Callable[..., None]
 ) -> None:
     """Its connections stay, only its silence tells; it wakes up wherever in a step it was, believing that it leads."""
 
-    async def scenario() -> None:
+    async def scenario() -> tuple[str, str]:
         async with opened(database) as ledger:
             load = Load(ledger, SEED)
             zombie = await asyncio.to_thread(crew.start)
@@ -174,12 +207,15 @@ def test_a_stopped_relay_is_followed_and_changes_nothing_when_it_wakes(
                 zombie.send_signal(signal.SIGCONT)
                 await load.made_more(80)
             events = await _agree(ledger, database, redis_url)
-            await _on_stream_as_published(ledger, redis_url, 1)
+            told = await _on_stream_as_published(ledger, redis_url, 1)
             print(f"\npayments {load.made}, events {events}")
+            return told, await _counted(database, redis_url)
 
-    asyncio.run(scenario())
-    assert "the relay's lock was lost" in crew.words()
+    told, counted = asyncio.run(scenario())
+    lost = "the relay's lock was lost"
+    assert lost in crew.words()
     assert set(crew.stop()) == {0}, crew.words()
+    saw(22, f"{lost}: {told}; {counted}")
 
 
 def _locked_by(database: str) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pgw.core.facts import SENDING_MARGIN
+from tests.faults.proof import ledger_of, violations
 from tests.seams.fleet import Customers, Fleet, Server, Told, fleet
 from tests.seams.razorpay import CountingRazorpay, Mood, counting_razorpay
 from tests.services import ask_redis
@@ -83,7 +84,7 @@ class _Crowd:
         return [self.pays(server) for _ in range(calls) for server in servers]
 
 
-async def _rushed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRazorpay, what: str) -> None:
+async def _rushed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRazorpay, what: str) -> str:
     """Rush; all but the probers are served elsewhere while those wait, and then close the breaker."""
     gateway.reset(Mood.HOLDS)
     begun = time.monotonic()
@@ -101,6 +102,7 @@ async def _rushed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRaz
     probes = [each.document["status"] for each in await asyncio.gather(*paying) if each.code == 202]
     assert probes == ["REQUIRES_ACTION"] * PROBES
     await _until(partial(_are, servers, "CLOSED"), "three good probes closed it everywhere")
+    return f"{seen[1]} of {len(paying)} calls"
 
 
 async def _tripped(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRazorpay) -> None:
@@ -113,7 +115,7 @@ async def _tripped(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRa
     await _until(partial(_are, servers, "HALF_OPEN"), "its open time is over")
 
 
-async def _killed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRazorpay, redis_url: str) -> None:
+async def _killed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRazorpay, redis_url: str) -> str:
     """Kill the one process that probes: its leases hold until they run out, and are given on then."""
     dying, *living = servers
     await asyncio.to_thread(_let_last, dying, DYING_MS)
@@ -143,14 +145,16 @@ async def _killed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRaz
     for _ in range(PROBES):
         await crowd.pays(living[0])
     await _until(partial(_are, living, "CLOSED"), "others probed it, and it is closed")
+    too_soon = sum(each.at < min(ends) for each in fresh)
+    return f"the dead prober's {len(ends)} slots: {too_soon} given on before their end, then closed"
 
 
 def test_a_stampede_of_four_processes_lets_three_probes_through(
-    tmp_path: Path, database_url: str, redis_url: str
+    tmp_path: Path, database_url: str, redis_url: str, saw: Callable[..., None]
 ) -> None:
     """After an open time, and after a forced one; and a prober that dies by SIGKILL does not keep the others out."""
 
-    async def scenario() -> None:
+    async def scenario() -> tuple[str, str, str]:
         async with counting_razorpay() as gateway, Customers() as customers:
             keys = {"RAZORPAY_KEY_ID": "rzp_test_seams", "RAZORPAY_KEY_SECRET": "secret"}
             stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "RAZORPAY_BASE_URL": gateway.address}
@@ -158,13 +162,17 @@ def test_a_stampede_of_four_processes_lets_three_probes_through(
                 servers = await asyncio.to_thread(_started, running)
                 crowd = _Crowd(customers, servers)
                 await _tripped(crowd, servers, gateway)
-                await _rushed(crowd, servers, gateway, "at the end of its open time")
+                one = await _rushed(crowd, servers, gateway, "at the end of its open time")
                 await _half_open(servers)
-                await _rushed(crowd, servers, gateway, "at the end of a forced one")
-                await _killed(crowd, servers, gateway, redis_url)
+                other = await _rushed(crowd, servers, gateway, "at the end of a forced one")
+                return one, other, await _killed(crowd, servers, gateway, redis_url)
 
     print()
-    asyncio.run(scenario())
+    one, other, killed = asyncio.run(scenario())
+    found = violations(ledger_of(tmp_path, database_url))
+    assert found == ()
+    assert one == other
+    saw(40, f"{one} are probes; {killed}; {len(found)} violations")
 
 
 def _started(running: Fleet) -> list[Server]:

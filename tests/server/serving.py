@@ -101,7 +101,7 @@ def inside(
     app = create_app(settings, live=False)
     configure(app)
     ready: Future[Inside] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(app, ready)), name="pgw-inside")
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(app, ready)), name="pgw-inside", daemon=True)
     thread.start()
     running = ready.result(PATIENCE_S)
     try:
@@ -109,6 +109,7 @@ def inside(
     finally:
         running.loop.call_soon_threadsafe(running.stop.set)
         thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "the app did not stop"
 
 
 async def _serve(app: Sanic[Any, Any], ready: "Future[Inside]") -> None:

@@ -146,9 +146,13 @@ def test_a_cleared_force_open_is_probed_and_a_cleared_force_close_is_automatic(w
 
 
 def test_a_cleared_gateway_is_taken_back_once_its_probes_succeeded(tmp_path: Path) -> None:
-    """And its history tells so, beside the order's."""
+    """And its history tells so, beside the order's. Affinity alone decides: who is never first is never probed."""
     with served(tmp_path) as running:
         api = running.api
+        scoring = api.get("/scoring/config").document
+        scoring["weights"] = dict.fromkeys(scoring["weights"], 0.0) | {"method_affinity": 1.0}
+        scoring["method_affinity"] = {"hdfc": {"UPI": 1.0}, "icici": {"UPI": 0.5}, "axis": {"UPI": 0.1}}
+        assert api.call("PUT", "/scoring/config", scoring, ADMIN).status == 200
         assert _order(api, OPEN).status == 200
         assert api.pay().document["gateway_used"] == "icici"
         assert _order(api, CLEAR).document["state"] == "HALF_OPEN"

@@ -1,11 +1,14 @@
 """POST /payments on either ledger: every row of its outcome table, each magic address, one charge for each key."""
 
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import pytest
 
+from tests.server.kept import violated_by
 from tests.server.serving import Served
 from tests.server.wire import Answer, Api, Sent, eventually, new_key, payment
 
@@ -13,6 +16,7 @@ AT_ONCE = 200
 
 FINAL = {"SUCCESS", "FAILURE"}
 
+Saw = Callable[..., None]
 
 ENDS = {
     "test@okhdfcbank": ("SUCCESS", 1, [1]),
@@ -34,7 +38,7 @@ class Begun:
     body: dict[str, object]
     sent: Sent
     hung_up: dict[str, str]
-    """Address -> the customer by whom its payment can be found."""
+    """Address -> the customer by whom its payment can be found, who is also its key."""
 
     @cached_property
     def unanswered(self) -> Answer:
@@ -47,7 +51,7 @@ def begun(either: Served) -> Iterator[Begun]:
     """Begin what the last tests look at the end of."""
     hung_up = {vpa: new_key() for vpa in ENDS}
     for vpa, customer in hung_up.items():
-        either.api.paying(payment(vpa, customer_id=customer)).hang_up()
+        either.api.paying(payment(vpa, customer_id=customer), customer).hang_up()
     key, body = new_key(), payment("timeout@sandbox")
     with either.api.paying(body, key) as sent:
         yield Begun(key, body, sent, hung_up)
@@ -120,12 +124,18 @@ def test_the_same_body_may_be_written_in_another_way(either: Served) -> None:
     [{"amount_minor": 1001}, {"vpa": "other@okhdfcbank"}, {"metadata": {"a": "b"}}, {"customer_id": "x"}],
     ids=str,
 )
-def test_another_body_under_a_key_is_refused(either: Served, other: dict[str, object]) -> None:
+def test_another_body_under_a_key_is_refused(either: Served, other: dict[str, object], saw: Saw) -> None:
     key = new_key()
     first = either.api.pay(key=key)
     refused = either.api.pay(payment(**other), key=key)  # type: ignore[arg-type]  # one of them is the address
     assert refused.refusal == (422, "IDEMPOTENCY_KEY_REUSED")
-    assert either.api.pay(key=key).document == first.document
+    again = either.api.pay(key=key)
+    assert again.document == first.document
+    charges = _charges(either.api, first.document["payment_id"])
+    assert charges == [(1, "CAPTURED")]
+    told = f"{refused.status} {refused.code}; its own body: {again.status} {again.document['status']}"
+    how = "replayed" if _is_replay(again) else "made anew"
+    saw(33, f"{told}, {how}; {len(charges)} charge; {violated_by(either)} violations")
 
 
 def test_a_key_belongs_to_its_merchant(either: Served) -> None:
@@ -150,7 +160,7 @@ def test_a_key_at_work_is_409_and_then_replays(either: Served) -> None:
 
 
 @pytest.mark.parametrize("vpa", ["test@okhdfcbank", "slow@sandbox"])
-def test_many_posts_of_one_key_make_one_payment_and_one_charge(either: Served, vpa: str) -> None:
+def test_many_posts_of_one_key_make_one_payment_and_one_charge(either: Served, vpa: str, saw: Saw) -> None:
     """200 at once: one is the payment, the rest replay it or are told that it is at work."""
     key, api, body = new_key(), either.api, payment(vpa, customer_id=new_key())
     sent = [api.paying(body, key) for _ in range(AT_ONCE)]
@@ -168,7 +178,14 @@ def test_many_posts_of_one_key_make_one_payment_and_one_charge(either: Served, v
     assert {each.document["payment_id"] for each in taken} == {payment_id}
     listed = api.get(f"/payments?ref={body['customer_id']}").document["items"]
     assert [each["payment_id"] for each in listed] == [payment_id]
-    assert _charges(api, payment_id) == [(1, "CAPTURED")]
+    charges = _charges(api, payment_id)
+    assert charges == [(1, "CAPTURED")]
+    if vpa == "slow@sandbox":
+        ends, busy = {f"{each.status} {each.document['status']}" for each in taken}, {each.refusal for each in refused}
+        told = f"{len(answers)} at once: {', '.join(ends)}, the others {' '.join(map(str, *busy))} or its replay"
+        ledger = "SQLite" if either.database_url is None else "PostgreSQL"
+        kept = f"{len(listed)} payment, {len(charges)} charge; {violated_by(either)} violations"
+        saw(32, f"{told}; {kept}", case=f"on {ledger}")
 
 
 def test_a_customers_decline_is_final_after_one_attempt(either: Served) -> None:
@@ -217,7 +234,7 @@ def test_it_ends_by_what_the_gateway_says_when_asked(either: Served, begun: Begu
     assert (done["state"], done["last_result"], done["checks_made"]) == ("done", "SUCCESS", 1)
 
 
-def test_a_client_that_hangs_up_changes_nothing(either: Served, begun: Begun) -> None:
+def test_a_client_that_hangs_up_changes_nothing(either: Served, begun: Begun, saw: Saw) -> None:
     """Each magic address, its client gone once the request is out: the payment ends all the same, charged once."""
     api = either.api
 
@@ -234,3 +251,32 @@ def test_a_client_that_hangs_up_changes_nothing(either: Served, begun: Begun) ->
         str(each["payment_id"]): [(number, "CAPTURED") for number in ENDS[vpa][2]] for vpa, each in final.items()
     }
     eventually(lambda: expected == {name: _charges(api, name) for name in expected} or None)
+    again = {vpa: api.pay(payment(vpa, customer_id=name), name) for vpa, name in begun.hung_up.items()}
+    assert {vpa: each.document for vpa, each in again.items()} == final
+    replayed = Counter(f"{each.status} {each.document['status']}" for each in again.values() if _is_replay(each))
+    ends = ", ".join(f"{times} times {end}" for end, times in sorted(replayed.items()))
+    charged = sum(len(_charges(api, name)) for name in expected)
+    told = f"{len(final)} clients gone, asked again: {ends}"
+    saw(34, f"{told}; {charged} charges; {violated_by(either)} violations", case="its request is out")
+
+
+def _is_replay(answer: Answer) -> bool:
+    return answer.headers.get("idempotent-replayed") == "true"
+
+
+def test_a_client_that_goes_away_within_its_request_has_asked_for_nothing(either: Served, saw: Saw) -> None:
+    """Half a body is no payment, and its key is not used up."""
+    key, body, api = new_key(), payment(customer_id=new_key()), either.api
+    content = json.dumps(body).encode()
+    head = "POST /payments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    half = f"{head}Idempotency-Key: {key}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content[:-1]
+    assert [each.status for each in api.raw(half, ended=True) if each.status < 400] == []
+    listed = api.get(f"/payments?ref={body['customer_id']}").document["items"]
+    assert listed == []
+    answer = api.pay(body, key)
+    assert (answer.status, _is_replay(answer)) == (201, False)
+    charges = _charges(api, answer.document["payment_id"])
+    assert charges == [(1, "CAPTURED")]
+    told = f"{len(listed)} payments; its key again: {answer.status} {answer.document['status']}"
+    how = "replayed" if _is_replay(answer) else "made anew"
+    saw(34, f"{told}, {how}; {len(charges)} charge; {violated_by(either)} violations", case="its request is not whole")

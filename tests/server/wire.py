@@ -163,8 +163,9 @@ def _keyed(key: str | None, headers: Mapping[str, str] | None) -> dict[str, str]
 
 
 def _checked(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Hold an answer to what is promised of all: JSON, a request id, and of a refusal that it says the same twice."""
-    answer = Answer(status, headers, json.loads(body))
+    """Hold an answer to what is promised of all: JSON or text, a request id; a refusal says the same twice."""
+    is_text = headers["content-type"].startswith("text/plain")
+    answer = Answer(status, headers, body.decode() if is_text else json.loads(body))
     assert headers["x-request-id"] != ""
     if status >= 400 and answer.headers["content-type"] == PROBLEM:
         assert answer.document["status"] == status

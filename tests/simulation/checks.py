@@ -1,5 +1,6 @@
 """A run at its end -> what is wrong with it, by the ledger, the gateways' book, and what clients were told."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -8,10 +9,12 @@ from pgw.core.case import Case, Line, Paid, Settlement
 from pgw.core.errors import Code
 from pgw.core.invariants import check, same_key
 from pgw.core.ledger.audit_reads import NO_ID, Heard, cases, hear, last_position, payments_after
-from pgw.core.ledger.money_tables import watches
+from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.tables import attempts
 from pgw.core.payment import AttemptStatus, Status
+from pgw.core.transfer import Kind
 from tests.doubles import NOON
+from tests.fake_gateway import Stand
 from tests.simulation.run import BUG
 from tests.simulation.scene import GATEWAYS, Run
 
@@ -24,9 +27,21 @@ REFUSALS = {
 """What a client may be refused with in these runs."""
 
 
+Named = tuple[str, int, str]
+"""A payment, an attempt, and whether money came in or went back."""
+
+
 def faults(run: Run) -> list[str]:
     """List what is wrong."""
-    return [*run.wrong, *_of_invariants(run), *_of_answers(run), *_of_ends(run), *_of_money(run), *_of_leases(run)]
+    return [
+        *run.wrong,
+        *_of_invariants(run),
+        *_of_answers(run),
+        *_of_ends(run),
+        *_of_money(run),
+        *_of_books(run),
+        *_of_leases(run),
+    ]
 
 
 def _cases(run: Run) -> Sequence[Case]:
@@ -125,9 +140,29 @@ def _of_money(run: Run) -> Iterator[str]:
         if payment.status is Status.MANUAL_REVIEW or payment.payment_id in run.book.forbidden:
             continue
         kept = [net for net in nets.get(payment.payment_id, ()) if net != 0]
-        wanted = [payment.amount_minor] if payment.status is Status.SUCCESS else []
+        said = [each.amount_minor for each in case.transfers if each.kind == "resolution"]
+        wanted = (said or [payment.amount_minor]) if payment.status is Status.SUCCESS else []
         if payment.status.is_final and kept != wanted:
             yield f"{payment.payment_id} is {payment.status}: the gateways keep {kept}, and should keep {wanted}"
+
+
+def _of_books(run: Run) -> Iterator[str]:
+    """What is booked of an attempt is what its gateway took, once, and what it gave back."""
+    now = run.book.now()
+    took: Counter[Named] = Counter()
+    for charge in run.book.charges:
+        payment_id, number = charge.reference.payment_id, charge.reference.attempt_number
+        took[payment_id, number, "in"] += charge.amount_minor if charge.stand(now) is Stand.CAPTURED else 0
+        took[payment_id, number, "back"] += sum(amount for _, amount in charge.given_back.values())
+    booked: Counter[Named] = Counter()
+    for row in _rows(run, transfers):
+        if row["kind"] != Kind.RESOLUTION:
+            way = "back" if row["kind"] == Kind.REVERSAL else "in"
+            booked[row["payment_id"], row["attempt_number"], way] += row["amount_minor"]
+    for (payment_id, number, way), amount in booked.items():
+        has = took[payment_id, number, way]
+        if amount != has:
+            yield f"I5 {payment_id}: of attempt {number} is booked {way} {amount}, and its gateway has {has}"
 
 
 def _of_leases(run: Run) -> Iterator[str]:

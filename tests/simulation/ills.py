@@ -12,6 +12,7 @@ from pgw.core.ledger.webhooks import RECEIVE, receiving
 from pgw.core.webhook import Notice, digest_of
 from tests.doubles import NOON
 from tests.fake_gateway import Charge, Stand
+from tests.simulation.people import called
 from tests.simulation.scene import BUSY_S, House, Run, start
 from tests.simulation.virtual import PROCESS, Process
 from tests.simulation.weather import DAY_S, pick
@@ -23,13 +24,10 @@ def befall(run: Run) -> None:
     """Let loose all that this run's weather holds; runs outside every process."""
     run.store.struck = lambda process, phase: _strike(run, process, phase.name)
     run.fates.struck = lambda what: _strike(run, PROCESS.get(), what)
+    run.store.reviewed = lambda payment_id: _outside(run, lambda: called(run, payment_id))
     run.book.tells = lambda charge: _outside(run, lambda: _tell_of(run, charge))
     for each in _evils(run):
-        _let_loose(run, each)
-
-
-def _let_loose(run: Run, ill: Ill) -> None:
-    run.troubles.append(asyncio.ensure_future(ill))
+        run.let_loose(each)
 
 
 def _outside(run: Run, act: Callable[[], None]) -> None:
@@ -47,7 +45,7 @@ def _strike(run: Run, process: Process | None, what: str) -> None:
     run.tell(f"  {process.name} is struck at its {what}")
     # At once: what it was told by then, it has not heard yet.
     after = _killed(run, house) if run.rng.random() < 0.5 else _stopped(run, house, _held_for_s(run.rng))
-    _outside(run, lambda: _let_loose(run, after))
+    _outside(run, lambda: run.let_loose(after))
 
 
 def _evils(run: Run) -> list[Ill]:
@@ -141,7 +139,7 @@ def _tell_of(run: Run, charge: Charge) -> None:
             late_s = pick(
                 run.rng, ((3, run.rng.uniform(0, 2)), (2, run.rng.uniform(0, 120)), (1, run.rng.uniform(0, DAY_S)))
             )
-            _let_loose(run, _hint(run, charge, since, stand, (since - NOON).total_seconds() + late_s))
+            run.let_loose(_hint(run, charge, since, stand, (since - NOON).total_seconds() + late_s))
 
 
 async def _hint(run: Run, charge: Charge, since: datetime, stand: Stand, at_s: float) -> None:

@@ -43,6 +43,13 @@ BUG = "bug: "
 
 def simulate(seed: int, weather: Weather | None = None, fates: Fates | None = None, payments: int = PAYMENTS) -> Run:
     """Live through one run; its weather and fates are drawn, unless told."""
+    run = prepared(seed, weather, fates)
+    run_in(run.loop, lambda: _live(run, payments))
+    return run
+
+
+def prepared(seed: int, weather: Weather | None = None, fates: Fates | None = None) -> Run:
+    """Lay out what a run needs before it begins: time, an empty ledger, the gateways' book, and no process yet."""
     loop = VirtualLoop()
     rng = Random(f"simulation:{seed}")
     weather = weather or Weather.drawn(rng)
@@ -50,10 +57,9 @@ def simulate(seed: int, weather: Weather | None = None, fates: Fates | None = No
     store = Store(loop, Random(f"store:{seed}"))
     store.draw = fates.of_commit
     book = Book(lambda: moment(loop))
-    run = Run(seed, rng, loop, weather, fates, store, book, InProcess(_TrueClock(loop)))
+    run = Run(seed, rng, loop, weather, fates, store, book, InProcess(TrueClock(loop)))
     fates.story = run.tell
     run.tell(f"seed {seed}: {weather}")
-    run_in(loop, lambda: _live(run, payments))
     return run
 
 
@@ -69,7 +75,7 @@ async def _live(run: Run, payments: int) -> None:
     run.tell("all is well again")
     await asyncio.sleep(END_S - run.loop.time())
     for key in run.asked:
-        await _ask(run, key, run.asked[key], "at the end")
+        await ask(run, key, run.asked[key], "at the end")
     await asyncio.sleep(60)
     await asyncio.gather(*run.troubles, *looks)
     for house in run.houses.values():
@@ -84,7 +90,7 @@ async def _look(run: Run, at: float) -> None:
         run.wrong += [f"at {at:.3f} s: {each}" for each in check(case)]
 
 
-class _TrueClock(ProcessClock):
+class TrueClock(ProcessClock):
     """The clock of what is no process."""
 
     def __init__(self, loop: VirtualLoop) -> None:
@@ -104,18 +110,18 @@ async def _client(run: Run, number: int) -> None:
     await asyncio.gather(*(_insist(run, rng, key, request) for _ in range(both)))
     if rng.random() < 0.1:
         other = structs.replace(request, amount_minor=request.amount_minor + 1)
-        await _ask(run, key, other, "with another amount")
+        await ask(run, key, other, "with another amount")
 
 
 async def _insist(run: Run, rng: Random, key: str, request: PaymentRequest) -> None:
     for _ in range(TRIES):
-        word = await _ask(run, key, request, "", patience_s=rng.choice((30.0, 30.0, 1.0)))
+        word = await ask(run, key, request, "", patience_s=rng.choice((30.0, 30.0, 1.0)))
         if word in {"SUCCESS", "FAILURE"} or rng.random() < 0.05:
             return
         await asyncio.sleep(rng.uniform(0.1, 6))
 
 
-async def _ask(run: Run, key: str, request: PaymentRequest, how: str, patience_s: float = 30.0) -> str:
+async def ask(run: Run, key: str, request: PaymentRequest, how: str, patience_s: float = 30.0) -> str:
     """Ask one process that is there, and note what it says."""
     there = [each for _, each in sorted(run.houses.items())]
     if not there:

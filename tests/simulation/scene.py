@@ -1,11 +1,12 @@
 """A run's own things -> its houses: each one life of one process, taking payments and looking after what is open."""
 
+import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import structs
 
@@ -23,9 +24,6 @@ from tests.fake_gateway import Book, FakeGateway
 from tests.simulation.store import Due, Store, StoreLedger
 from tests.simulation.virtual import Process, ProcessClock, VirtualLoop
 from tests.simulation.weather import DAY_S, Fates, Weather, pick
-
-if TYPE_CHECKING:
-    import asyncio
 
 GATEWAYS = ("g1", "g2", "g3")
 BUSY_S = 40.0
@@ -73,12 +71,16 @@ class Run:
     dead: list[House] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     asked: dict[str, PaymentRequest] = field(default_factory=dict)
-    troubles: list["asyncio.Future[None]"] = field(default_factory=list)
+    troubles: list[asyncio.Future[None]] = field(default_factory=list)
     outside: contextvars.Context = field(default_factory=contextvars.copy_context)
     """What runs in here belongs to no process."""
     wrong: list[str] = field(default_factory=list)
     """What was found to be wrong while it ran."""
     story: list[str] = field(default_factory=list)
+
+    def let_loose(self, trouble: Coroutine[Any, Any, None]) -> None:
+        """Let something happen beside everything; the run does not end before it."""
+        self.troubles.append(asyncio.ensure_future(trouble))
 
     def tell(self, words: str) -> None:
         """Write one line of the story."""
@@ -90,9 +92,16 @@ class Run:
         return next((each for each in self.houses.values() if each.process is process), None)
 
 
-def start(run: Run, name: str) -> None:
-    """Start a process on what the ones before it left."""
-    name = f"{(place := name)}.{len(run.dead) + len(run.houses) + 1}"
+def start(run: Run, place: str) -> None:
+    """Start a process on what the ones before it left; it takes payments, and looks after what is open."""
+    house = build(run, place)
+    house.process.spawn(_work(run, house))
+    house.process.spawn(_turn_breakers(run, house))
+
+
+def build(run: Run, place: str) -> House:
+    """Put a process there that does nothing by itself."""
+    name = f"{place}.{len(run.dead) + len(run.houses) + 1}"
     process = Process(name, run.loop)
     rng = Random(f"{run.seed}:{name}")
     clock = ProcessClock(process, run.loop)
@@ -113,9 +122,8 @@ def start(run: Run, name: str) -> None:
     )
     house = House(process, world, tasks, circuit)
     run.tell(f"{name} starts")
-    process.spawn(_work(run, house))
-    process.spawn(_turn_breakers(run, house))
     run.houses[place] = house
+    return house
 
 
 async def _work(run: Run, house: House) -> None:

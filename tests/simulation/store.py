@@ -24,6 +24,7 @@ from pgw.core.ledger.phase import Phase
 from pgw.core.ledger.store import upgrade
 from pgw.core.ledger.verifications import CLAIM
 from pgw.core.ledger.writer import COMMIT_WITHIN_S, ItemRefused, LedgerUnavailable, Waiter, Writer
+from pgw.core.payment import Status
 from tests.simulation.virtual import Process, VirtualLoop
 
 T = TypeVar("T")
@@ -116,6 +117,8 @@ class Store:
         self._outside = contextvars.copy_context()
         self.draw: Callable[[Phase], Trouble | None] = lambda _: None
         self.struck: Callable[[Process, Phase], None] = lambda *_: None
+        self.reviewed: Callable[[str], None] = lambda _: None
+        """Who is told of each payment that is left to a person."""
         self.is_away = False
         self.commits = 0
         self.claimed: dict[tuple[str, int], float] = {}
@@ -152,6 +155,8 @@ class Store:
             if fate is True and waiter.phase is CLAIM:
                 named = (waiter.item["payment_id"], waiter.item["attempt_number"])
                 self.claimed.setdefault(named, self._loop.time())
+            if fate is True and waiter.item.get("payment_status") == Status.MANUAL_REVIEW:
+                self.reviewed(waiter.item["payment_id"])
             if waiter.fate.done():
                 continue
             if isinstance(fate, Exception):

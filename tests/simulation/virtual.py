@@ -177,10 +177,15 @@ def run_in(loop: VirtualLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return loop.run_until_complete(work())
     finally:
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with contextlib.suppress(RuntimeError):
-                coroutine = task.get_coro()
-                assert coroutine is not None
-                coroutine.close()
-        loop.close()
+        let_go(loop)
+
+
+def let_go(loop: VirtualLoop) -> None:
+    """Close the loop; what is under way is never heard of again."""
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        with contextlib.suppress(RuntimeError):
+            coroutine = task.get_coro()
+            assert coroutine is not None
+            coroutine.close()
+    loop.close()

@@ -28,7 +28,8 @@ class Weather:
 
     Shares: of charges, calls and commits, to how many something happens; of money, how much comes late; of commits and
     charges, how many have the process stopped or killed that just made them; of changes at a gateway, how many a
-    webhook tells. Numbers: how often processes, clocks and the ledger suffer at any moment.
+    webhook tells; of payments in review, how many a person ends. Numbers: how often processes, clocks and the ledger
+    suffer at any moment.
     """
 
     bad_charge: float
@@ -37,6 +38,7 @@ class Weather:
     late_money: float
     strikes: float
     hints: float
+    people: float
     kills: int
     stops: int
     clock_jumps: int
@@ -56,6 +58,7 @@ class Weather:
             late_money=share(0.5),
             strikes=share(0.08),
             hints=share(1.0),
+            people=share(1.0),
             kills=rng.choice((0, 1, 2, 4)),
             stops=rng.choice((0, 0, 1, 3)),
             clock_jumps=rng.choice((0, 0, 0, 2)),
@@ -70,6 +73,7 @@ CALM = Weather(
     late_money=0.0,
     strikes=0.0,
     hints=0.0,
+    people=0.0,
     kills=0,
     stops=0,
     clock_jumps=0,
@@ -192,6 +196,12 @@ def _pending(it: Fates, _: ChargeOrder, quick: float) -> Fate:
     return Fate(stands=stands, reply=it.rng.choice((Reply.RESET, Reply.LOST)), answers_s=quick)
 
 
+def _other_late(it: Fates, order: ChargeOrder, quick: float) -> Fate:
+    """It fails, says so, and captures soon after, another amount than was asked for."""
+    stands = ((0.0, it.rng.choice((Stand.DECLINED, Stand.FAILED))), (it.rng.uniform(0.5, 20), Stand.CAPTURED))
+    return Fate(stands=stands, amount_minor=order.amount_minor + it.rng.choice((-1, 1)), answers_s=quick)
+
+
 _BAD_CHARGES: tuple[tuple[float, str, Deal], ...] = (
     (3, "answer lost", lambda it, _, __: Fate(stands=it.sometimes_later(CAPTURED), reply=Reply.LOST)),
     (2, "reset", lambda it, _, quick: Fate(stands=it.sometimes_later(CAPTURED), reply=Reply.RESET, answers_s=quick)),
@@ -210,6 +220,7 @@ _BAD_CHARGES: tuple[tuple[float, str, Deal], ...] = (
             amount_minor=order.amount_minor + it.rng.choice((-1, 1)), reply=it.told_or_lost(), answers_s=quick
         ),
     ),
+    (1, "another amount, late", _other_late),
     (0.5, "wrong currency", lambda it, _, quick: Fate(currency="USD", reply=it.told_or_lost(), answers_s=quick)),
     (2, "at the customer", lambda it, _, quick: Fate(stands=it.acting(), reply=it.told_or_lost(), answers_s=quick)),
     (1, "authorised", _authorised),

@@ -149,10 +149,11 @@ def _figures(card: Row) -> list[tuple[str, str]]:
     figures = [("drill", kind), ("payments", text_of(card["payments"]))]
     if gateway is not None:
         share = card["share_before"]
+        by = f", by its {card['left_by']}" if card["left_by"] else ""
         figures += [
             ("gateway", gateway),
             ("its share before", "none" if share is None else percent(share)),
-            ("it was left after", _seconds(card["left_after_s"], "not while the fault lasted")),
+            ("it was left after", _seconds(card["left_after_s"], "not while the fault lasted") + by),
             ("payments sent to it until then", text_of(card["met"])),
         ]
     elif kind == "redis-loss":
@@ -167,7 +168,7 @@ def _figures(card: Row) -> list[tuple[str, str]]:
         ("payments failed", text_of(card["failed"])),
         ("payments refused, nothing charged", text_of(card["refused"])),
         ("payments left for verification", text_of(card["pending"])),
-        ("they ended", ended),
+        *([("they ended", ended)] if ended else []),
     ]
     if gateway is not None:
         figures.append(("90 % of its share back after", _seconds(card["back_after_s"], "not within the drill")))

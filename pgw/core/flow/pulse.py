@@ -52,6 +52,11 @@ class Pulse:
         others = [each for each in self._fleet if each.role == SERVES and each.process != self._process]
         return (*others, self._heartbeat()) if self._role == SERVES else tuple(others)
 
+    @property
+    def everybody(self) -> tuple[Heartbeat, ...]:
+        """Every live process of any role, as of the last look."""
+        return self._fleet
+
     def count_alone(self, is_counting: Callable[[], bool]) -> None:
         """Take this process's own word for it that outcomes are counted: no other counts for it."""
         self._is_counting = is_counting

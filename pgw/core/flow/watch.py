@@ -24,7 +24,7 @@ from pgw.core.ledger.payments_seen import decision_of
 from pgw.core.ledger.watches import CLAIM_WATCH, FIND_MONEY, GIVE_BACK, MOVE_WATCH
 from pgw.core.outcome import Captured
 from pgw.core.ports import Reference, World
-from pgw.core.watch import Reverse, WatchState, look, may_try_again, next_look_at
+from pgw.core.watch import Rest, Reverse, WatchState, look, may_try_again, next_look_at
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,9 @@ async def _ask(world: World, each: Watched, claim: Item, owned_until: float) -> 
     finding = await ask(world, each.gateway_id, Reference(each.payment_id, each.attempt_number))
     now = world.clock.now()
     step = look(finding, each.until, now)
+    if isinstance(step, Reverse) and each.amount_minor is not None:
+        # It lies in suspense already, of another amount than asked for: a person says whether it goes back.
+        step = Rest(WatchState.OVER if now >= each.until else WatchState.WATCHING)
     if isinstance(step, Reverse):
         log.warning("payment %s attempt %d captured at %s after its end", *_named(each))
         item = finding_money(claim, step.found, now, uuid7(now, world.rng))

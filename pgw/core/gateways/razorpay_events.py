@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pgw.core import card_data
 from pgw.core.gateways.razorpay_answers import read
 from pgw.core.ports import Reference
 from pgw.core.webhook import Notice
@@ -50,7 +51,7 @@ def notice_in(body: bytes) -> Notice | None:
     """Read a signed body; None where it is no event. Of what it holds beside, a member of another form is no name."""
     told = read(body, _Event)
     moment = None if told is None else _moment(told.created_at)
-    if told is None or moment is None or not _EVENT.fullmatch(told.event):
+    if told is None or moment is None or not _is_name(_EVENT, told.event):
         return None
     payment, order, refund = (_entity(told.payload, kind) for kind in ("payment", "order", "refund"))
     reference = next(_references(order, payment), None)
@@ -78,7 +79,12 @@ def _entity(payload: Any, kind: str) -> Document:
 
 
 def _payment_id(text: Any) -> str | None:
-    return text if isinstance(text, str) and _PAYMENT.fullmatch(text) else None
+    return text if isinstance(text, str) and _is_name(_PAYMENT, text) else None
+
+
+def _is_name(form: re.Pattern[str], text: str) -> bool:
+    """Whether a text may be kept as a name: of the form, and no card number, which a form of digits could hold."""
+    return form.fullmatch(text) is not None and not card_data.in_text(text)
 
 
 def _moment(seconds: int) -> datetime | None:

@@ -16,7 +16,7 @@ from pgw.core.case import Case, Moved, Paid, Settlement, Told, Tried, Watched
 from pgw.core.facts import Event
 from pgw.core.invariants import Violation, check, same_key
 from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.outbox import REQUEUED, first_since
+from pgw.core.ledger.outbox import PROBED, REQUEUED, occurred_at
 from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments
 from pgw.core.metrics import SLICE_S, STATUSES, fold, parse_field
 from pgw.core.payment import AttemptStatus, Status
@@ -97,13 +97,27 @@ def last_position(connection: Connection) -> int:
     return connection.execute(select(func.max(outbox.c.position))).scalar_one() or 0
 
 
-def position_since(connection: Connection, moment: datetime) -> int:
-    """Return a position behind which stands every event that occurred at `moment` or later."""
-    number = first_since(connection, moment)
-    found = select(outbox.c.position).where(outbox.c.published >= number).order_by(outbox.c.published).limit(1)
-    place = connection.execute(found).scalar_one_or_none()
-    # What was committed together stands together, but for the writes of some moments.
-    return max(0, (last_position(connection) if place is None else place) - EVENTS_PAGE)
+def position_since(connection: Connection, moment: datetime, margin: int = EVENTS_PAGE) -> int:
+    """Return a position behind which stands every event that occurred at `moment` or later, and hardly any other.
+
+    What is committed together stands together, but for the writes of some moments: that is what `margin` is for. Not by
+    published numbers, of which there are none while nobody relays.
+    """
+    low, high = 1, last_position(connection) + 1
+    while low < high:
+        middle = (low + high) // 2
+        if _newest_until(connection, middle) < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return max(0, low - 1 - margin)
+
+
+def _newest_until(connection: Connection, position: int) -> datetime:
+    """Return the latest moment among some events up to a position: one put there again is older than its place."""
+    query = select(cast(outbox.c.event, Text)).where(outbox.c.position <= position)
+    some = connection.execute(query.order_by(outbox.c.position.desc()).limit(PROBED)).scalars()
+    return max((moment for event in some if (moment := occurred_at(event)) is not None), default=NEVER)
 
 
 Minutes = dict[tuple[datetime, str, str], int]
@@ -114,31 +128,27 @@ Minutes = dict[tuple[datetime, str, str], int]
 class Heard:
     """What a walk through the events has found.
 
-    `unpublished_at`: when the oldest event occurred that nobody can have counted yet.
+    `unpublished_at`: when the oldest event occurred that nobody can have counted yet. `newest_at`: when the newest did.
+    `only_counts`: payments are not what is walked for.
     """
 
     told: dict[str, list[Told]] = field(default_factory=lambda: defaultdict(list))
     minutes: Minutes = field(default_factory=dict)
     unpublished_at: datetime | None = None
+    newest_at: datetime = NEVER
     events: int = 0
+    only_counts: bool = False
 
     def hear(self, place: int, published: int | None, event: Event, *, is_dead: bool) -> None:
         """Take one event."""
         self.events += 1
+        self.newest_at = max(self.newest_at, event.occurred_at)
         if published is None:
             self.unpublished_at = min(self.unpublished_at or event.occurred_at, event.occurred_at)
         elif not is_dead:
             self._count(event)
-        if event.payment_id is not None:
-            told = Told(
-                position=place,
-                published=published,
-                event_id=event.event_id,
-                type=event.type,
-                attempt_number=event.attempt_number,
-                status=event.status,
-            )
-            self.told[event.payment_id].append(told)
+        if event.payment_id is not None and not self.only_counts:
+            self.told[event.payment_id].append(told_of(place, published, event))
 
     def _count(self, event: Event) -> None:
         for number, fields in fold((event,)).items():
@@ -146,6 +156,18 @@ class Heard:
             moved = sum(amount for name, amount in fields.items() if parse_field(name)[1] in STATUSES)
             key = (minute, event.gateway_id, event.payment_method)
             self.minutes[key] = self.minutes.get(key, 0) + moved
+
+
+def told_of(place: int, published: int | None, event: Event) -> Told:
+    """Take of an event what the invariants speak of."""
+    return Told(
+        position=place,
+        published=published,
+        event_id=event.event_id,
+        type=event.type,
+        attempt_number=event.attempt_number,
+        status=event.status,
+    )
 
 
 def hear(connection: Connection, heard: Heard, position: int, limit: int = EVENTS_PAGE) -> int:
@@ -244,13 +266,16 @@ def _unknown(connection: Connection, settlement: Settlement | None) -> Iterator[
 
 
 def _minutes(connection: Connection, heard: Heard, since: datetime | None, now: datetime) -> Iterator[Violation]:
-    """I9: what the history says of a minute is what the events say; a minute that nobody counted has no history."""
+    """I9, for every minute that is counted by now."""
     start = NEVER if since is None else since.replace(second=0, microsecond=0) + timedelta(minutes=1)
     until = min(heard.unpublished_at or now, now - COUNTED_WITHIN)
-    for (minute, gateway_id, method), attempts_made in minutes_written(connection, start, until).items():
-        told = heard.minutes.get((minute, gateway_id, method), 0)
-        if told != attempts_made:
-            what = (
-                f"{gateway_id} {method} {minute:%Y-%m-%dT%H:%MZ}: {attempts_made} in the metrics, {told} by the events"
-            )
-            yield Violation("I9", None, what)
+    yield from recounted(minutes_written(connection, start, until), heard.minutes)
+
+
+def recounted(written: Minutes, told: Minutes) -> Iterator[Violation]:
+    """I9: what the history says of a minute is what the events say; a minute that nobody counted has no history."""
+    for (minute, gateway_id, method), attempts_made in written.items():
+        by_events = told.get((minute, gateway_id, method), 0)
+        if by_events != attempts_made:
+            place = f"{gateway_id} {method} {minute:%Y-%m-%dT%H:%MZ}"
+            yield Violation("I9", None, f"{place}: {attempts_made} in the metrics, {by_events} by the events")

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from pgw.core.ledger import on_postgres, on_sqlite
 from pgw.core.ledger.phase import Item, Phase
 from pgw.core.ledger.store import READERS, open_engine
-from pgw.core.ledger.writer import CLOSE_WITHIN_S, LedgerUnavailable, Writer
+from pgw.core.ledger.writer import CLOSE_WITHIN_S, LedgerUnavailable, Runner, Writer
 
 T = TypeVar("T")
 
@@ -26,17 +26,18 @@ CHECKPOINT_EVERY_S = 1.0
 class OpenLedger:
     """The ledger port on PostgreSQL or SQLite. Make it on the event loop that uses it; `close` when done."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, around: Callable[[Runner], Runner] = lambda runner: runner) -> None:
+        """Open it. `around`: what is put around the runner of the batches; nothing, unless they are meant to fail."""
         self._engine: Engine = open_engine(database)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pgw-ledger-reader")
         self._reads = 0
         self._on_sqlite = self._engine.dialect.name == "sqlite"
         if self._on_sqlite:
             runner: on_sqlite.OnSqlite | on_postgres.OnPostgres = on_sqlite.OnSqlite(self._engine)
-            self._writer = Writer(runner, on_sqlite.RETRYABLE)
+            self._writer = Writer(around(runner), on_sqlite.RETRYABLE)
         else:
             runner = on_postgres.OnPostgres(self._engine)
-            self._writer = Writer(runner, on_postgres.RETRYABLE)
+            self._writer = Writer(around(runner), on_postgres.RETRYABLE)
 
     async def commit(self, phase: Phase, item: Item) -> bool:
         """Write one item; see Writer.commit."""

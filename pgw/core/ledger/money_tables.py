@@ -1,10 +1,10 @@
-"""Facts of money -> tables: transfers, watches, webhooks, merchant keys, and who did what."""
+"""Facts of money -> tables: transfers, watches, webhooks, merchant keys, who did what, what must not be."""
 
 from sqlalchemy import CheckConstraint, Column, Identity, Index, Table, Text, UniqueConstraint, text
 
 from pgw.core.ledger.tables import Id, Json, When, Whole, metadata
 
-__all__ = ["audit_log", "merchant_keys", "metadata", "transfers", "watches", "webhook_deliveries"]
+__all__ = ["audit_log", "merchant_keys", "metadata", "transfers", "violations", "watches", "webhook_deliveries"]
 
 transfers = Table(
     "transfers",
@@ -131,3 +131,28 @@ audit_log = Table(
     sqlite_autoincrement=True,
 )
 """What people did beside configuring, which is a log itself: resolved payments, made and revoked keys. Append-only."""
+
+violations = Table(
+    "violations",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("invariant", Text, nullable=False),
+    Column("payment_id", Id),
+    Column("minute", When),
+    Column("what", Text, nullable=False),
+    Column("seen_in", Text, nullable=False),
+    Column("found_at", When, nullable=False),
+    Column("times_found", Whole, nullable=False),
+    Column("cleared_at", When),
+    CheckConstraint("seen_in IN ('rows', 'events', 'metrics')", name="seen_in"),
+    Index(
+        "violations_open_index",
+        "digest",
+        postgresql_where=text("cleared_at IS NULL"),
+        sqlite_where=text("cleared_at IS NULL"),
+    ),
+    sqlite_strict=True,
+)
+"""What the continuous check has found, each thing once, by the SHA-256 of what it is; open while `cleared_at` is null.
+
+Rows are never removed. `minute` is set where a minute of the metrics is wrong, and no payment of its own."""

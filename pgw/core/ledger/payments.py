@@ -2,7 +2,21 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, case, exists, literal, or_, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Text,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
@@ -30,7 +44,7 @@ ENDED: Columns = {
     "event": Json(),
     **WATCHED,
 }
-"""How an attempt ended; no member is named like a column, so that none slips into the next attempt's row."""
+"""How an attempt ended; but for `ended_at`, no member is named like a column and slips into the next attempt's row."""
 
 ANNOUNCED: Columns = {
     "attempt_number": Whole,
@@ -44,7 +58,8 @@ ANNOUNCED: Columns = {
 
 
 def _announce(won: FromClause) -> Statement:
-    return put(attempts, won, status=AttemptStatus.SENDING, checks_made=0)  # type: ignore[no-any-return]
+    # A turn's `ended_at` is that of the attempt before.
+    return put(attempts, won, status=AttemptStatus.SENDING, checks_made=0, ended_at=null())  # type: ignore[no-any-return]
 
 
 def _replan(won: FromClause) -> Statement:
@@ -63,7 +78,8 @@ def _end_attempt(item: FromClause, state: Callable[[FromClause], ColumnElement[b
             error_code=item.c.end_error_code,
             blame=item.c.end_blame,
             latency_ms=item.c.end_latency_ms,
-            transaction_ref=item.c.end_transaction_ref,
+            # A verifier may have learnt the name already, and a decline names none.
+            transaction_ref=func.coalesce(item.c.end_transaction_ref, attempts.c.transaction_ref),
             next_check_at=item.c.end_next_check_at,
             ended_at=item.c.ended_at,
         )

@@ -1,14 +1,15 @@
 """Attempts that must not capture -> their writes: begun with the attempt's end, claimed, looked at, reversed."""
 
-from sqlalchemy import ColumnElement, Text, case, cast, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Text, case, cast, exists, func, literal, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.selectable import FromClause, Selectable
 
-from pgw.core.ledger.money_tables import watches
+from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments
 from pgw.core.ledger.transfers import BOOKED, book_once, has_ended
 from pgw.core.payment import AttemptStatus
+from pgw.core.transfer import Kind
 from pgw.core.watch import Cause, WatchState
 
 WATCHED: Columns = {
@@ -150,6 +151,16 @@ MOVE_WATCH = Phase(
 )
 """Writes a look that brought no money to light, or a reversal that was not taken on."""
 
+
+def _is_booked(item: FromClause) -> ColumnElement[bool]:
+    """Say of an attempt that its money lies in suspense already, where it waits for a person's word."""
+    return exists().where(
+        transfers.c.payment_id == item.c.payment_id,
+        transfers.c.attempt_number == item.c.attempt_number,
+        transfers.c.kind == Kind.UNMATCHED,
+    )
+
+
 FIND_MONEY = Phase(
     name="find_money",
     columns={**_NAMED, **BOOKED, "transaction_ref": Text(), "evidence": Json(), "at": When()},
@@ -164,7 +175,12 @@ FIND_MONEY = Phase(
             evidence=item.c.evidence,
             updated_at=item.c.at,
         )
-        .where(*_mine(item), watches.c.state == WatchState.WATCHING, watches.c.next_check_at == item.c.claimed_until)
+        .where(
+            *_mine(item),
+            watches.c.state == WatchState.WATCHING,
+            watches.c.next_check_at == item.c.claimed_until,
+            ~_is_booked(item),
+        )
         .returning(watches.c.payment_id)
     ),
     effects=lambda won: (
@@ -174,7 +190,9 @@ FIND_MONEY = Phase(
         .where(attempts.c.payment_id == won.c.payment_id, attempts.c.attempt_number == won.c.attempt_number),
     ),
 )
-"""Books money that must go back, before it is sent back: whoever crashes in between leaves the reversal to be made."""
+"""Books money that must go back, before it is sent back: whoever crashes in between leaves the reversal to be made.
+
+Lost where the attempt's money is booked as `unmatched`: it is booked once, and a person says whose it is."""
 
 GIVE_BACK = Phase(
     name="give_back",

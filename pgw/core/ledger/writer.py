@@ -129,6 +129,7 @@ class Writer:
         await self._loop.run_in_executor(None, self._thread.join, within_s)
         if self._thread.is_alive():
             log.error("the ledger's writer is stuck in the database: what it held is left to verification")
+            self._fail_all()
         if self._sweeper is not None:
             self._sweeper.cancel()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import msgspec
@@ -22,6 +22,7 @@ from tests.circle import circle, counted, held, plain
 from tests.core.hot.streams import pending
 from tests.doubles import LEDGER_ID, NOON, VirtualClock
 from tests.events import POISON, attempted, put, some
+from tests.faults.proof import violations
 from tests.ledgers import opened
 from tests.services import ask_redis
 from tests.troubled import Trouble, Troubled
@@ -296,7 +297,9 @@ def test_a_consumer_that_slept_counts_nothing_that_another_took(database: str, r
     asyncio.run(scenario())
 
 
-def test_poison_is_dead_after_five_deliveries_while_the_rest_flows(database: str, redis_url: str) -> None:
+def test_poison_is_dead_after_five_deliveries_while_the_rest_flows(
+    database: str, redis_url: str, saw: Callable[..., None]
+) -> None:
     events = some(60)
     put(database, [*events[:20], POISON, *events[20:40]])
 
@@ -316,6 +319,12 @@ def test_poison_is_dead_after_five_deliveries_while_the_rest_flows(database: str
             put(database, events[40:])
             await world.settled()
             assert counted(events) == await world.held()
+            lag, buried = await world.stream.lag(), ask_redis(redis_url, "XLEN", world.stream.dead_key)
+            said = (
+                f"dead after {MAX_DELIVERIES} tries, {buried} put aside; {len(events)} others counted,"
+                f" {lag.waiting + lag.pending} waiting; {len(violations(database))} violations"
+            )
+            saw(24, said)
 
     asyncio.run(scenario())
 

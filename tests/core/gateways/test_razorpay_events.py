@@ -37,6 +37,15 @@ OURS = {"payment_id": PAYMENT_ID, "attempt_number": 2}
 THEIRS = {"transaction_ref": "pay_DESp9bgForNoUd"}
 
 
+def test_a_card_number_is_no_name_though_it_has_the_form_of_one() -> None:
+    assert notice_in(event_of({}, event="4111111111111111")) is None
+    for payload in (
+        entities(payment={"id": "pay_4111111111111111"}),
+        entities(refund={"payment_id": "pay_4111111111111111"}),
+    ):
+        assert notice() == notice_in(event_of(payload))
+
+
 @pytest.mark.parametrize(
     ("payload", "named"),
     [

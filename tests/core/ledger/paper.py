@@ -11,6 +11,9 @@ from sqlalchemy import Text
 from pgw.core.ledger.phase import Phase
 from pgw.core.ledger.writer import LedgerUnavailable, Writer
 
+ENTERS_WITHIN_S = 60.0
+"""How long a test waits for the writer's thread: a thread that waited without end could not be ended by the test."""
+
 
 def _nothing(_: Any) -> Any:
     raise NotImplementedError
@@ -79,6 +82,17 @@ async def queued(writer: Writer, *keys: str) -> list["asyncio.Task[bool]"]:
     waiting = [asyncio.create_task(writer.commit(NOTE, {"key": key})) for key in keys]
     await asyncio.sleep(0)
     return waiting
+
+
+async def taken_by(paper: Paper) -> None:
+    """Wait until the writer's thread has taken a batch."""
+    assert await asyncio.to_thread(paper.entered.wait, ENTERS_WITHIN_S), "the writer never took what was queued"
+
+
+def lose_patience(writer: Writer) -> None:
+    """Let all who wait be past their deadline at the next sweep."""
+    for waiter in writer._waiting:
+        waiter.deadline = 0.0
 
 
 async def fate_of(task: "asyncio.Task[bool]") -> bool | LedgerUnavailable:

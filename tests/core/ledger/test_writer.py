@@ -8,13 +8,23 @@ import pytest
 
 from pgw.core.ledger import writer as module
 from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
-from tests.core.ledger.paper import NOTE, SEAL, LostError, Paper, fate_of, queued, writing
+from tests.core.ledger.paper import (
+    NOTE,
+    SEAL,
+    LostError,
+    Paper,
+    fate_of,
+    lose_patience,
+    queued,
+    taken_by,
+    writing,
+)
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every waiter be at the end of its patience at the next sweep."""
-    monkeypatch.setattr(module, "COMMIT_WITHIN_S", 0.0)
+def swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweep all the time, and let patience end when the test says so: a busy thread may have its turn late."""
+    monkeypatch.setattr(module, "COMMIT_WITHIN_S", 3600.0)
     monkeypatch.setattr(module, "SWEEP_EVERY_S", 0.001)
 
 
@@ -24,15 +34,16 @@ def test_a_waiter_waits_two_seconds_and_three_tries_fit_into_them() -> None:
     assert sum(module.RETRY_AFTER_FAULT_S) < module.COMMIT_WITHIN_S
 
 
-def test_past_its_patience_a_queued_item_is_withdrawn_and_a_taken_one_reports_late(impatient: None) -> None:
+def test_past_its_patience_a_queued_item_is_withdrawn_and_a_taken_one_reports_late(swept: None) -> None:
     """What was withdrawn is never written, whatever the database does later; what was taken may be."""
 
     async def scenario() -> None:
         paper = Paper()
         async with writing(paper) as writer:
             (taken,) = await queued(writer, "taken")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
             (behind,) = await queued(writer, "queued")
+            lose_patience(writer)
             fates = [await fate_of(taken), await fate_of(behind)]
             assert [isinstance(fate, LedgerUnavailable) and fate.written for fate in fates] == [None, False]
             assert isinstance(fates[0], LedgerUnavailable)
@@ -47,13 +58,14 @@ def test_past_its_patience_a_queued_item_is_withdrawn_and_a_taken_one_reports_la
     asyncio.run(scenario())
 
 
-def test_the_second_item_of_a_key_is_withdrawn_while_the_first_is_under_way(impatient: None) -> None:
+def test_the_second_item_of_a_key_is_withdrawn_while_the_first_is_under_way(swept: None) -> None:
     async def scenario() -> None:
         paper = Paper()
         async with writing(paper) as writer:
             (busy,) = await queued(writer, "busy")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
             twins = await queued(writer, "twin", "twin")
+            lose_patience(writer)
             ends = [await fate_of(each) for each in (busy, *twins)]
             assert [isinstance(end, LedgerUnavailable) and end.written for end in ends] == [None, False, False]
         assert paper.written == ["busy"]
@@ -61,12 +73,13 @@ def test_the_second_item_of_a_key_is_withdrawn_while_the_first_is_under_way(impa
     asyncio.run(scenario())
 
 
-def test_a_late_item_that_is_refused_says_so_late(impatient: None) -> None:
+def test_a_late_item_that_is_refused_says_so_late(swept: None) -> None:
     async def scenario() -> None:
         paper = Paper()
         async with writing(paper) as writer:
             (bad,) = await queued(writer, "bad")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
+            lose_patience(writer)
             fate = await fate_of(bad)
             assert isinstance(fate, LedgerUnavailable)
             assert fate.late is not None
@@ -103,7 +116,7 @@ def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         paper = Paper()
         async with writing(paper) as writer:
             first = await queued(writer, "first")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
             waiting = await queued(writer, *(f"key-{n}" for n in range(20)))
             paper.gate.set()
             assert await asyncio.gather(*first, *waiting) == [True] * 21
@@ -119,7 +132,7 @@ def test_a_batch_is_sorted_so_that_all_writers_take_their_locks_in_one_order() -
         paper = Paper()
         async with writing(paper) as writer:
             first = await queued(writer, "a")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
             asked = [(SEAL, "9"), (NOTE, "c"), (NOTE, "a"), (SEAL, "1"), (NOTE, "b")]
             waiting = [asyncio.create_task(writer.commit(phase, {"key": key})) for phase, key in asked]
             await asyncio.sleep(0)
@@ -152,7 +165,7 @@ def test_when_the_writer_dies_every_waiter_is_told_and_nobody_hangs(
         paper = Paper()
         async with writing(paper) as writer:
             waiting = await queued(writer, "taken")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
             waiting += await queued(writer, "queued", "queued", "queued too")
             paper.faults = [death]
             paper.gate.set()
@@ -167,14 +180,15 @@ def test_when_the_writer_dies_every_waiter_is_told_and_nobody_hangs(
     assert "writer died" in caplog.text
 
 
-def test_when_the_writer_dies_late_answers_come_too(impatient: None) -> None:
+def test_when_the_writer_dies_late_answers_come_too(swept: None) -> None:
     """Whoever was told `late` waits for the end of its item, to end what nobody called."""
 
     async def scenario() -> None:
         paper = Paper()
         async with writing(paper) as writer:
             (taken,) = await queued(writer, "taken")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
+            lose_patience(writer)
             fate = await fate_of(taken)
             assert isinstance(fate, LedgerUnavailable)
             assert fate.late is not None
@@ -183,7 +197,28 @@ def test_when_the_writer_dies_late_answers_come_too(impatient: None) -> None:
             with pytest.raises(LedgerUnavailable):
                 await fate.late
 
-    asyncio.run(asyncio.wait_for(scenario(), 5))
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_stop_that_the_database_holds_up_leaves_nobody_waiting(swept: None) -> None:
+    """Neither who waits for its commit nor who waits for a late end: the thread may be stuck for good."""
+
+    async def scenario() -> None:
+        paper = Paper()
+        async with writing(paper) as writer:
+            (taken,) = await queued(writer, "taken")
+            await taken_by(paper)
+            lose_patience(writer)
+            fate = await fate_of(taken)
+            assert isinstance(fate, LedgerUnavailable)
+            assert fate.late is not None
+            (behind,) = await queued(writer, "queued")
+            await writer.close(within_s=0.01)
+            end = await fate_of(behind)
+            assert (type(end), fate.late.done()) == (LedgerUnavailable, True)
+            paper.gate.set()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 def test_closing_a_writer_nobody_used_and_closing_it_twice_are_fine() -> None:
@@ -217,7 +252,7 @@ def test_a_fault_of_the_database_is_tried_three_times(case: str, monkeypatch: py
         paper = Paper()
         async with writing(paper) as writer:
             first = await queued(writer, "first")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
             waiting = await queued(writer, "a", "b", "c")
             paper.faults = [None, *faults]
             paper.gate.set()
@@ -231,7 +266,7 @@ def test_a_fault_of_the_database_is_tried_three_times(case: str, monkeypatch: py
 
 
 def test_what_waits_in_the_queue_is_bounded_while_the_database_hangs(
-    impatient: None, monkeypatch: pytest.MonkeyPatch
+    swept: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Withdrawn items are nobody's any more: they must not pile up behind a writer that is stuck."""
     monkeypatch.setattr(module, "MAX_QUEUE", 8)
@@ -240,10 +275,12 @@ def test_what_waits_in_the_queue_is_bounded_while_the_database_hangs(
         paper = Paper()
         async with writing(paper) as writer:
             taken = await queued(writer, "taken")
-            await asyncio.to_thread(paper.entered.wait)
+            await taken_by(paper)
+            lose_patience(writer)
             await asyncio.gather(*taken, return_exceptions=True)
             for turn in range(20):
                 waiting = await queued(writer, *(f"{turn}-{n}" for n in range(7)))
+                lose_patience(writer)
                 ends = await asyncio.gather(*waiting, return_exceptions=True)
                 assert {type(end) for end in ends} == {LedgerUnavailable}
             assert writer._queue.qsize() <= module.MAX_QUEUE

@@ -1,0 +1,184 @@
+"""Some payments, or one minute, with the events that tell of them -> what is wrong there, by small statements."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import Connection, Text, cast, func, select
+
+from pgw.core.case import Case, Told
+from pgw.core.facts import Event
+from pgw.core.invariants import check
+from pgw.core.ledger.audit_reads import (
+    COUNTED_WITHIN,
+    EVENTS_PAGE,
+    Heard,
+    cases,
+    first_id,
+    last_position,
+    minutes_written,
+    one_moment,
+    payments_after,
+    position_since,
+    recounted,
+    told_of,
+)
+from pgw.core.ledger.outbox import MAX_DEAD, REQUEUED, occurred_at
+from pgw.core.ledger.tables import gateway_metrics, outbox, payments
+from pgw.core.ledger.violations import Found, SeenIn
+
+SAMPLE = 100
+"""Payments of one sample."""
+
+NEAR_EVENTS, MARGIN = 2_000, 500
+"""Events read for one sample, and how many of them stand before what is looked for."""
+
+MAX_SEARCHED = 50_000
+"""Events among which those of one payment are searched, by the database; a payment that took longer is not judged by
+its events here: the whole audit does."""
+
+CONFIRMED = 5
+"""Payments of one sample that are looked at again when their events look wrong among those near them."""
+
+MINUTE = timedelta(minutes=1)
+COUNTED_ON = 2 * MINUTE
+"""History goes on so long after a minute that is done: who counts has counted all of it."""
+
+_EVENT = cast(outbox.c.event, Text)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A payment that was looked at, and what is wrong; without `by_events` only its rows were."""
+
+    payment_id: str
+    found: tuple[Found, ...]
+    by_events: bool
+
+
+def sampled(connection: Connection, since: datetime) -> Sequence[Looked]:
+    """Check payments made from a moment on, by their rows and, where these stand together, by their events."""
+    with one_moment(connection) as reading:
+        found = cases(reading, payments_after(reading, first_id(since), SAMPLE))
+        told = _near(reading, found)
+        looked = [_looked(case, told.get(case.payment.payment_id)) for case in found]
+        # Not all events of a payment need to stand near: what looks wrong is looked for everywhere they may.
+        suspects = [place for place, each in enumerate(looked) if any(it.seen_in is SeenIn.EVENTS for it in each.found)]
+        for number, place in enumerate(suspects):
+            events = _everywhere(reading, found[place]) if number < CONFIRMED else None
+            looked[place] = _looked(found[place], events)
+        return looked
+
+
+def looked_at_again(connection: Connection, payment_ids: Sequence[str]) -> Sequence[Looked]:
+    """Check payments that were found wrong before."""
+    with one_moment(connection) as reading:
+        return [_looked(case, _everywhere(reading, case)) for case in cases(reading, payment_ids)]
+
+
+def _looked(case: Case, events: Sequence[Told] | None) -> Looked:
+    by_rows = check(case)
+    found = [Found(each, SeenIn.ROWS) for each in by_rows]
+    if events is not None:
+        both = check(msgspec.structs.replace(case, events=events))
+        found += [Found(each, SeenIn.EVENTS) for each in both if each not in by_rows]
+    return Looked(case.payment.payment_id, tuple(found), by_events=events is not None)
+
+
+def _near(connection: Connection, found: Sequence[Case]) -> Mapping[str, Sequence[Told]]:
+    """Return the events of the payments that changed last among the events near them."""
+    if not found:
+        return {}
+    start = position_since(connection, min(each.payment.created_at for each in found), MARGIN)
+    told, newest_at = _told(connection, start, start + NEAR_EVENTS)
+    is_all = start + NEAR_EVENTS >= last_position(connection)
+    changed = _changed_at(connection, [each.payment.payment_id for each in found])
+    return {name: told.get(name, ()) for name, at in changed.items() if is_all or (newest_at and at < newest_at)}
+
+
+def _everywhere(connection: Connection, case: Case) -> Sequence[Told] | None:
+    """Return all events of a payment; None where they may be among too many."""
+    payment_id = case.payment.payment_id
+    start = position_since(connection, case.payment.created_at)
+    end = position_since(connection, _changed_at(connection, [payment_id])[payment_id], 0) + EVENTS_PAGE
+    if end - start > MAX_SEARCHED:
+        return None
+    return _told(connection, start, end, payment_id)[0].get(payment_id, ())
+
+
+def _changed_at(connection: Connection, payment_ids: Sequence[str]) -> Mapping[str, datetime]:
+    query = select(payments.c.payment_id, payments.c.updated_at).where(payments.c.payment_id.in_(payment_ids))
+    return dict(iter(connection.execute(query)))
+
+
+def _told(
+    connection: Connection, position: int, end: int, payment_id: str | None = None
+) -> tuple[Mapping[str, Sequence[Told]], datetime | None]:
+    """Read the events behind a position, all or one payment's; return them, and when the newest of them occurred."""
+    query = (
+        select(outbox.c.position, outbox.c.published, _EVENT, outbox.c.dead_reason)
+        .where(outbox.c.position > position, outbox.c.position <= end)
+        .order_by(outbox.c.position)
+    )
+    if payment_id is not None:
+        query = query.where(_EVENT.contains(payment_id))
+    newest_at: datetime | None = None
+    told: dict[str, list[Told]] = defaultdict(list)
+    lifted: list[tuple[str, Told]] = []
+    for place, published, text, dead_reason in connection.execute(query):
+        with suppress(ValueError, RecursionError):
+            event = msgspec.json.decode(text, type=Event)
+            newest_at = max(newest_at or event.occurred_at, event.occurred_at)
+            if event.payment_id is None:
+                continue
+            if dead_reason == REQUEUED:
+                lifted.append((event.payment_id, told_of(place, published, event)))
+            else:
+                told[event.payment_id].append(told_of(place, published, event))
+    for name, each in _without_copies(lifted, told):
+        told[name] = sorted([*told[name], each], key=lambda one: one.position)
+    return told, newest_at
+
+
+def _without_copies(
+    lifted: Iterable[tuple[str, Told]], told: Mapping[str, Sequence[Told]]
+) -> Iterable[tuple[str, Told]]:
+    """Leave out those that stand in the outbox once more, where that place was read too."""
+    known = {each.event_id for events in told.values() for each in events}
+    return [(name, each) for name, each in lifted if each.event_id not in known]
+
+
+def countable(connection: Connection, now: datetime, since: datetime | None = None) -> datetime | None:
+    """Name a minute of the history that is done: the newest, or the first one since a moment."""
+    minute = gateway_metrics.c.minute
+    newest = connection.execute(select(func.max(minute))).scalar_one_or_none()
+    if newest is None:
+        return None
+    until = min(now - COUNTED_WITHIN - MINUTE, newest - COUNTED_ON)
+    if since is None:
+        return connection.execute(select(func.max(minute)).where(minute <= until)).scalar_one_or_none()
+    query = select(minute).where(minute >= since, minute <= until).order_by(minute).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def compared(connection: Connection, minute: datetime, heard: Heard, first: int, last: int) -> Sequence[Found] | None:
+    """Compare what is written of a minute with its events, which stand between two positions.
+
+    None where these cannot decide it: one of them is not published yet, or was put into the outbox once more, so that
+    it was counted who knows when.
+    """
+    is_late = heard.unpublished_at is not None and heard.unpublished_at < minute + MINUTE
+    lifted = select(_EVENT).where(
+        outbox.c.dead_reason.is_not(None),
+        outbox.c.dead_reason == REQUEUED,
+        outbox.c.position > first,
+        outbox.c.position <= last,
+    )
+    moments = [occurred_at(event) for event in connection.execute(lifted.limit(MAX_DEAD)).scalars()]
+    if is_late or any(minute <= each < minute + MINUTE for each in moments if each is not None):
+        return None
+    written = minutes_written(connection, minute, minute + MINUTE)
+    return [Found(each, SeenIn.METRICS, minute) for each in recounted(written, heard.minutes)]

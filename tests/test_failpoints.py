@@ -1,0 +1,80 @@
+"""A failpoint wraps the ports it is about, does its deed once, and costs nothing where it is not set."""
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgw.assembly import House, open_house
+from pgw.core.failpoint import Deed, Failpoint, Moment
+from pgw.core.gateways.sandbox import Sandbox
+from pgw.core.ledger.on_sqlite import OnSqlite
+from pgw.core.ports import Reference
+from pgw.failpoints import Trap, TrappedGateway, TrappedRunner, armed
+from pgw.settings import load
+from tests.ledgers import new_file
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note which signals this process would have sent itself."""
+    sent: list[int] = []
+    monkeypatch.setattr("pgw.failpoints.signal.pthread_kill", lambda _, number: sent.append(number))
+    return sent
+
+
+def _within(folder: Path, failpoint: str, work: Any) -> Any:
+    new_file(folder)
+
+    async def run() -> Any:
+        house = await open_house(load({"PGW_HOME": str(folder), "PGW_FAILPOINT": failpoint}), "test")
+        try:
+            return await work(house)
+        finally:
+            await house.close(1.0)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(("deed", "number"), [(Deed.EXIT, signal.SIGKILL), (Deed.STOP, signal.SIGSTOP)])
+def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], deed: Deed, number: int) -> None:
+    trap = Trap(Failpoint("turn", Moment.AFTER, deed, nth=2))
+    for each in ("open", "turn", "close", "turn"):
+        assert signals == []
+        trap.reach(Moment.BEFORE, each)
+        trap.reach(Moment.AFTER, each)
+    assert signals == [number]
+    trap.reach(Moment.AFTER, "open", "turn")
+    assert signals == [number]
+
+
+def test_without_a_failpoint_nothing_is_wrapped(tmp_path: Path) -> None:
+    async def look(house: House) -> None:
+        assert isinstance(house.ledger._writer._runner, OnSqlite)
+        assert {type(each) for each in house.world.gateways.values()} == {Sandbox}
+
+    _within(tmp_path, "", look)
+
+
+def test_with_one_runner_and_gateways_are_wrapped_and_do_as_before(
+    tmp_path: Path, signals: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once, as a warning."""
+    armed.cache_clear()
+
+    async def look(house: House) -> object:
+        assert isinstance(house.ledger._writer._runner, TrappedRunner)
+        assert {type(each) for each in house.world.gateways.values()} == {TrappedGateway}
+        hdfc = house.world.gateways["hdfc"]
+        assert hdfc.trouble is None
+        assert signals == []
+        return await hdfc.enquire(Reference("01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b", 1))
+
+    found = _within(tmp_path, "enquire:after:exit", look)
+    assert signals == [signal.SIGKILL]
+    assert found.result == "ABSENT"
+    told = [each for each in caplog.records if each.name == "pgw.failpoints"]
+    assert [(each.levelno, "enquire:after:exit" in each.getMessage()) for each in told] == [(logging.WARNING, True)]
