@@ -10,7 +10,6 @@ clients were told. The same seed draws the same victims in the same order.
 """
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -34,7 +33,6 @@ SHOWN = 20
 
 def lived(first: int, count: int) -> tuple[Counter[str], list[tuple[int, str]]]:
     """Simulate some runs: what happened in them, and what is wrong."""
-    logging.disable(logging.CRITICAL)
     seen: Counter[str] = Counter()
     wrong: list[tuple[int, str]] = []
     for seed in range(first, first + count):

@@ -16,6 +16,11 @@ from pgw.core.outcome import ActionRequired, Blame, Captured, CustomerDecline, G
 from pgw.core.payment import NextAction
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
 
+
+class AdapterError(RuntimeError):
+    """What an adapter raises that is told to."""
+
+
 FOR_EVER_S = 1e9
 """How long an answer takes that never comes."""
 
@@ -49,6 +54,7 @@ class Reply(StrEnum):
     STALE = "the truth of some time ago"
     UNDONE = "the connection breaks before anything was done"
     BUSY = "the gateway asks to come back later, and does nothing"
+    TAKEN_ON = "a reversal is taken on, and made some time later"
     FORBIDDEN = "a definite no"
 
 
@@ -72,11 +78,12 @@ class Fate:
 
 @dataclass(frozen=True)
 class Reach:
-    """What becomes of one other call: its reply, when it comes, and how old a stale one is."""
+    """What becomes of one other call: its reply, when it comes, how old a stale one is, when a reversal is made."""
 
     reply: Reply = Reply.TOLD
     answers_s: float = 0.02
     old_s: float = 0.0
+    made_after_s: float = 0.0
 
 
 class Fates(Protocol):
@@ -91,7 +98,10 @@ class Fates(Protocol):
 
 @dataclass
 class Charge:
-    """One charge, as the gateway has it: when it was sent, how it stood from when on, what was given back by key."""
+    """One charge, as the gateway has it: when it was sent, how it stood from when on, what was given back by key.
+
+    What is only taken on has a moment from which on it can be given back.
+    """
 
     gateway_id: str
     reference: Reference
@@ -101,6 +111,7 @@ class Charge:
     sent_at: datetime
     stands: list[tuple[datetime, Stand]]
     given_back: dict[str, tuple[str, int]] = field(default_factory=dict)
+    goes_back_at: dict[str, datetime] = field(default_factory=dict)
 
     def stand(self, at: datetime) -> Stand | None:
         """Tell how it stands at a moment; None: it has not arrived."""
@@ -229,9 +240,15 @@ class FakeGateway:
             return Undecided(Pending.UNREACHABLE, code)
         if charge.stand(self._book.now()) is not Stand.CAPTURED:
             return Undecided(Pending.STILL_PENDING, "HTTP_400")
+        now = self._book.now()
+        if reach.reply is Reply.TAKEN_ON and key not in charge.given_back:
+            charge.goes_back_at.setdefault(key, now + timedelta(seconds=reach.made_after_s))
+        if now < charge.goes_back_at.get(key, now):
+            await self._sleep(reach.answers_s)
+            return Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
         done = charge.given_back.setdefault(key, (f"{transaction_ref}-back-{len(charge.given_back) + 1}", amount_minor))
         await self._come_back(reach.reply, reach.answers_s)
-        if reach.reply is not Reply.TOLD or done[1] != amount_minor:
+        if reach.reply not in {Reply.TOLD, Reply.TAKEN_ON} or done[1] != amount_minor:
             return Undecided(Pending.UNREACHABLE, "CONNECTION_RESET")
         return Reversed(done[0])
 
@@ -242,7 +259,7 @@ class FakeGateway:
         """Wait for what comes back; raises where the adapter does."""
         await self._sleep(FOR_EVER_S if reply is Reply.LOST else answers_s)
         if reply is Reply.CRASHED:
-            raise RuntimeError("the adapter fails")
+            raise AdapterError("the adapter fails")
 
     def _verdict(self, charge: Charge) -> Verdict:
         match charge.stand(self._book.now()):

@@ -26,12 +26,14 @@ from pgw.core.payment import AttemptStatus, Status
 class Pending(StrEnum):
     """Answers that by themselves end nothing: the attempt stays under check.
 
-    FAILED: failed, says the gateway, for a reason that leaves open whether money moved.
+    FAILED: failed, says the gateway, for a reason that leaves open whether money moved. RETURNED: money moved, or was
+    reserved, and all of it went back without pgw.
     """
 
     ABSENT = "ABSENT"
     STILL_PENDING = "PENDING"
     FAILED = "FAILED"
+    RETURNED = "RETURNED"
     UNREACHABLE = "UNREACHABLE"
 
 
@@ -51,7 +53,7 @@ class Authorized(Struct, frozen=True):
 
 
 class Reversed(Struct, frozen=True):
-    """Money went back, or is on its way: the gateway has taken the reversal on."""
+    """Money went back, says the gateway; that it is about to is no such word."""
 
     reversal_ref: str
 
@@ -63,7 +65,7 @@ class ReversalRefused(Struct, frozen=True):
 
 
 Reversal = Reversed | ReversalRefused | Undecided
-"""What a gateway can answer to a reversal; Undecided: whether it took it on is not known."""
+"""What a gateway can answer to a reversal; Undecided: nobody knows whether it took it on, or it is at work on it."""
 
 Settled = Captured | Decline
 Finding = Settled | Authorized | Undecided

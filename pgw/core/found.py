@@ -60,7 +60,7 @@ def finding_money(watched: Item, found: Captured, at: datetime, transfer_id: str
 def giving_back(
     watched: Item, subject: Subject, returned: tuple[int, str], reversal_ref: str, at: datetime, event_id: str
 ) -> Item:
-    """Write down that the gateway has taken a reversal on. `returned`: amount in minor units, currency."""
+    """Write down that the gateway has made a reversal. `returned`: amount in minor units, currency."""
     amount_minor, currency = returned
     ended = Ended(
         number=watched["attempt_number"],

@@ -62,7 +62,7 @@ def resolving(
     """End a payment as a person says, by its last attempt.
 
     As SUCCESS its amount is booked as captured, if no money of it lies in suspense. As FAILURE its attempt must not
-    capture: it is watched until the gateway's last word counts, for which `next_look_at` may be the only look.
+    capture: it is watched for days from then on, however old it is, because only the person's word says that it failed.
     """
     succeeded = outcome is Outcome.SUCCESS
     money = capture(attempt.gateway_id, subject.merchant_id, subject.amount_minor, subject.currency)
@@ -81,7 +81,7 @@ def resolving(
         "payment_status": outcome,
         "failure_code": failure_code,
         "watch_gateway_id": attempt.gateway_id,
-        "watch_until": attempt.started_at + GIVE_UP_AFTER,
+        "watch_until": at + GIVE_UP_AFTER,
         "watch_next_check_at": next_look_at,
         "ended_at": at,
         "event": event_of("payment.completed", event_id, subject, ended, outcome, latency_ms),

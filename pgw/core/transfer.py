@@ -26,7 +26,7 @@ IN_SUSPENSE = (Kind.DUPLICATE_CAPTURE, Kind.UNMATCHED)
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
-    """One movement in double entry; an attempt has at most one of each kind, a payment at most one capture."""
+    """One movement in double entry; an attempt took money once and has one of each kind, a payment one capture."""
 
     kind: Kind
     debit_account: str

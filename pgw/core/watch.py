@@ -16,7 +16,11 @@ LATER_CHECKS_S = 24 * 3600
 """Seconds from one look to the next: late money mostly comes within the hour, and all but never after a day."""
 
 LATEST_END = GIVE_UP_AFTER
-"""How long after its end a watch may wait for an answer, or for its reversal to be taken on; then a person judges."""
+"""How long after its end a watch may wait for its gateway's last word; then a person judges."""
+
+REVERSED_WITHIN = timedelta(days=14)
+"""How long money may take to go back; then a person judges. Razorpay's normal refunds take 5 to 7 working days ("Fetch
+Multiple Refunds for a Payment"): 11 days with their weekends, and a few holidays."""
 
 
 class WatchState(StrEnum):
@@ -39,7 +43,10 @@ class Cause(StrEnum):
 
 
 class Watch(Struct, frozen=True):
-    """An attempt that ended without money, as far as anybody knows; `until` is when its gateway's last word counts."""
+    """An attempt that ended without money, as far as anybody knows; `until` is when its gateway's last word counts.
+
+    Of one whose money goes back, `until` is when that began.
+    """
 
     cause: Cause
     until: datetime
@@ -77,15 +84,16 @@ class Rest(Struct, frozen=True):
 def look(finding: Finding, until: datetime, now: datetime) -> Reverse | Rest:
     """Say what an answer means for a watch.
 
-    Money that is only authorised is left to expire, which it does where pgw does not capture it, and watched on. The
-    end is not reached by time: it takes an answer, at `until` or later.
+    Money that is only authorised is left to expire, which it does where pgw does not capture it, and watched on; so is
+    an attempt that its gateway is still at work on. The end is not reached by time: it takes a last word, at `until` or
+    later.
     """
     match finding:
         case Captured(amount_minor=amount) if not is_bookable(amount):
             return Rest(WatchState.MANUAL_REVIEW, "UNBOOKABLE_AMOUNT")
         case Captured():
             return Reverse(finding)
-        case Authorized() | Undecided(result=Pending.UNREACHABLE):
+        case Authorized() | Undecided(result=Pending.UNREACHABLE | Pending.STILL_PENDING):
             if now < until + LATEST_END:
                 return Rest(WatchState.WATCHING)
             return Rest(WatchState.MANUAL_REVIEW, "NO_LAST_WORD")
@@ -93,6 +101,6 @@ def look(finding: Finding, until: datetime, now: datetime) -> Reverse | Rest:
             return Rest(WatchState.OVER if now >= until else WatchState.WATCHING)
 
 
-def may_try_again(until: datetime, now: datetime) -> bool:
-    """Whether a reversal that was not taken on is asked for once more."""
-    return now < until + LATEST_END
+def may_try_again(began_at: datetime, now: datetime) -> bool:
+    """Whether a reversal that is not known to be done is asked about once more."""
+    return now < began_at + REVERSED_WITHIN

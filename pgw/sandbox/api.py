@@ -24,6 +24,7 @@ from pgw.sandbox.requests import (
     OrdersQuery,
     PaymentRequest,
     RefundRequest,
+    RefundsQuery,
     decode,
     query,
 )
@@ -91,6 +92,19 @@ async def refund(request: Request, payment_id: str) -> HTTPResponse:
     asked = decode(request.body, RefundRequest)
     key = request.headers.get("X-Refund-Idempotency")
     return answer(refund_document(sandbox_of(request).book.refund(payment_id, asked, key)))
+
+
+@blueprint.get("/payments/<payment_id>/refunds")
+async def find_refunds(request: Request, payment_id: str) -> HTTPResponse:
+    """List the refunds of one payment, the newest first."""
+    asked = query(dict(request.query_args), RefundsQuery)
+    found = [refund_document(each) for each in reversed(sandbox_of(request).book.payment(payment_id).refunds)]
+    within = [
+        each
+        for each in found
+        if each["created_at"] >= asked.since and (asked.to is None or each["created_at"] <= asked.to)
+    ]
+    return answer(collection_document(within[asked.skip : asked.skip + asked.count]))
 
 
 async def _charge(request: Request, write: Callable[[Payment, str], Document], methods: frozenset[str]) -> HTTPResponse:

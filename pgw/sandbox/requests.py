@@ -173,6 +173,19 @@ class OrdersQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise invalid("The count must be between 1 and 100.", "count")
 
 
+class RefundsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`GET /v1/payments/:id/refunds`; moments are in seconds since 1970."""
+
+    since: int = field(name="from", default=0)
+    to: int | None = None
+    count: int = 10
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 100 or self.skip < 0:  # noqa: PLR2004  # as the page of the orders says
+            raise invalid("The count must be between 1 and 100.", "count")
+
+
 def decode(body: bytes, kind: type[T]) -> T:
     """Read one request. Raises Refused."""
     try:

@@ -23,7 +23,7 @@ from pgw.assembly import House
 from pgw.core.errors import Code, PgwError
 from pgw.core.gateway import GatewayConfig
 from pgw.core.ledger import store
-from pgw.core.ledger.configuration import GATEWAY, SEED
+from pgw.core.ledger.configuration import GATEWAY, SEED, changes_since
 from pgw.core.plan import Snapshot
 from pgw.server.app import create_app
 from pgw.settings import Settings, refusals
@@ -34,6 +34,9 @@ SWITCH_INTERVAL_S = 0.001
 """How long one thread may hold the interpreter while another waits: the ledger's writer has a commit to send off."""
 
 SERVE_FILE = "serve.json"
+NEW_LEDGER = ("pgw serve", "new development ledger")
+"""Who enables the sandbox gateways of a new ledger, and why."""
+
 BACKLOG = 1024
 
 
@@ -161,12 +164,14 @@ async def _begin(house: House) -> None:
                 f"sandbox gateways are enabled in production ({names}): run `pgw gateway disable NAME` for each",
             )
         return
-    if snapshot.config_version != len(SEED):
+    changes = await house.ledger.read(changes_since, len(SEED))
+    if any((each.actor, each.reason) != NEW_LEDGER for each in changes):
         return
+    # A server that died in between left some to be enabled.
+    done = {each.subject for each in changes}
     for each in sandboxes:
-        await house.snapshots.configure(
-            GATEWAY + each.gateway_id, _enabled(each.gateway_id), "pgw serve", "new development ledger"
-        )
+        if (subject := GATEWAY + each.gateway_id) not in done:
+            await house.snapshots.configure(subject, _enabled(each.gateway_id), *NEW_LEDGER)
 
 
 def _enabled(gateway_id: str) -> Any:

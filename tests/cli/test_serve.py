@@ -96,6 +96,35 @@ def test_a_killed_server_leaves_the_commands_to_the_store(pgw: Pgw, serve: Serve
     assert pgw("gateway", "list", "-q").out.split() == ["razorpay", "hdfc", "icici", "axis"]
 
 
+def _enabled(pgw: Pgw) -> list[str]:
+    items = json.loads(pgw("gateway", "list", "-o", "json").out)["items"]
+    return [each["gateway_id"] for each in items if each["is_sandbox"] and each["is_enabled"]]
+
+
+def _ends(server: Server) -> None:
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(10) == 0
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_first_start_that_was_cut_is_finished_by_the_next_one_and_never_done_again(
+    pgw: Pgw, serve: Serve, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """It enables the sandbox gateways of a new ledger; those an operator has disabled since stay so."""
+    monkeypatch.setenv("PGW_FAILPOINT", f"configure:after:exit:{nth}")
+    assert serve().wait(10) == -signal.SIGKILL
+    monkeypatch.delenv("PGW_FAILPOINT")
+    assert _enabled(pgw) == ["hdfc", "icici", "axis"][:nth]
+
+    server = serve()
+    _ready(server)
+    assert _enabled(pgw) == ["hdfc", "icici", "axis"]
+    assert pgw("gateway", "disable", "icici").code == 0
+    _ends(server)
+    _ready(serve())
+    assert _enabled(pgw) == ["hdfc", "axis"]
+
+
 def test_a_second_server_on_one_file_is_refused(serve: Serve) -> None:
     _ready(serve())
     second = serve()

@@ -167,7 +167,7 @@ def test_as_failure_with_nothing_known_its_gateway_has_the_last_word(
     async def scenario(court: Court) -> None:
         await court.resolve("FAILURE")
         watch = await court.one(watches)
-        assert (watch["state"], watch["until"]) == ("WATCHING", NOON + timedelta(days=5))
+        assert (watch["state"], watch["until"]) == ("WATCHING", court.scene.clock.now() + timedelta(days=5))
         assert ((await court.one(attempts))["status"], await court.moved()) == ("FAILURE", [])
         assert await court.sound()
         court.scene.gateways["g1"].answers.append(late)
@@ -293,6 +293,23 @@ def test_money_that_is_booked_waits_for_the_word_whatever_a_watch_finds(
     on(database, OTHER_AMOUNT, scenario)
 
 
+def test_what_a_person_says_has_failed_is_watched_for_days_however_old_it_is(database: str) -> None:
+    """Nobody knew for five days; a look within the hour finds nothing either, and the money comes on the next day."""
+
+    async def scenario(court: Court) -> None:
+        court.scene.clock.advance(timedelta(days=6).total_seconds())
+        await court.resolve("FAILURE")
+        court.scene.gateways["g1"].answers.append(Undecided(Pending.ABSENT))
+        await court.look(timedelta(hours=1))
+        assert (await court.one(watches))["state"] == "WATCHING"
+        court.scene.gateways["g1"].answers.append(Captured("ref-1", 1000, "INR"))
+        await court.look(timedelta(days=1))
+        assert (await court.one(watches))["state"] == "REVERSED"
+        assert await court.sound()
+
+    on(database, GAVE_UP, scenario)
+
+
 def test_money_on_its_way_back_makes_no_success(database: str) -> None:
     """The watch of the decline found the money while the payment waited for a person."""
 
@@ -307,6 +324,26 @@ def test_money_on_its_way_back_makes_no_success(database: str) -> None:
             "REVERSED",
             "REVERSED",
         )
+        assert await court.sound()
+
+    on(database, GAVE_UP, scenario)
+
+
+def test_money_that_could_not_go_back_can_still_become_the_success(database: str) -> None:
+    """What lies in suspense is the merchant's then: it came in once and is not booked as coming in again."""
+
+    async def scenario(court: Court) -> None:
+        await court.ledger.commit(CLOSE, closes(1, CUSTOMER_DECLINE))
+        court.scene.gateways["g1"].answers.append(Captured("ref-1", 1000, "INR"))
+        court.scene.gateways["g1"].reversal_answers.append(ReversalRefused("ALREADY_REFUNDED"))
+        await court.look(timedelta(hours=1))
+        assert (await court.one(watches))["state"] == "MANUAL_REVIEW"
+        assert (await court.resolve("SUCCESS")).status is Status.SUCCESS
+        assert (await court.one(watches))["state"] == "OVER"
+        assert await court.moved() == [
+            ("duplicate_capture", "gateway:g1", "suspense", 1000, "INR"),
+            ("resolution", "suspense", "merchant:m_001", 1000, "INR"),
+        ]
         assert await court.sound()
 
     on(database, GAVE_UP, scenario)

@@ -156,6 +156,26 @@ def test_a_second_capture_of_a_payment_is_refused_whatever_wants_to_book_it(data
     _on(database, scenario)
 
 
+def test_what_an_attempt_took_is_booked_once_whatever_it_would_be_booked_as(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wall behind the phases: what would book it anew is refused as a whole, and said aloud."""
+
+    async def scenario(ledger: OpenLedger) -> None:
+        claim = await _unknown(ledger)
+        await ledger.commit(SETTLE, settles(claim, WRONG_AMOUNT, 1))
+        _ended_as(database, "FAILURE")
+        with pytest.raises(ItemRefused):
+            await ledger.commit(CLOSE, closes(1, at=claim["claimed_at"]))
+        assert await _booked(ledger) == [UNMATCHED]
+        assert (await rows(ledger, attempts))[0]["status"] == "TIMEOUT"
+        assert await rows(ledger, watches) == []
+
+    _on(database, scenario)
+    told = [each.getMessage() for each in caplog.records if each.levelname == "CRITICAL"]
+    assert told == [f"the ledger refused one close item, payment_id {id_of(1)}"]
+
+
 @pytest.mark.parametrize("statement", [update(transfers).values(amount_minor=1), transfers.delete()], ids=["u", "d"])
 def test_what_is_booked_stands_for_ever(database: str, statement: Any) -> None:
     async def scenario(ledger: OpenLedger) -> None:

@@ -59,16 +59,17 @@ def test_money_that_cannot_be_booked_is_for_a_person(amount: int) -> None:
 SAID = [
     (CUSTOMER_DECLINE, WatchState.OVER),
     (Undecided(Pending.ABSENT), WatchState.OVER),
-    (Undecided(Pending.STILL_PENDING, "REFUNDED"), WatchState.OVER),
+    (Undecided(Pending.RETURNED, "REFUNDED"), WatchState.OVER),
     (Undecided(Pending.FAILED), WatchState.OVER),
     (Undecided(Pending.UNREACHABLE), WatchState.WATCHING),
+    (Undecided(Pending.STILL_PENDING, "CREATED"), WatchState.WATCHING),
     (Authorized("ref", 1000, "INR"), WatchState.WATCHING),
 ]
 
 
 @pytest.mark.parametrize(("finding", "at_the_end"), SAID, ids=lambda each: str(getattr(each, "result", each))[:20])
 def test_a_watch_is_over_by_an_answer_and_never_by_time(finding: Finding, at_the_end: WatchState) -> None:
-    """Reserved money, or a gateway nobody reaches, is watched on; when that lasts, a person is told."""
+    """Reserved money, an attempt still under way, a gateway nobody reaches: watched on, then a person is told."""
     states = [
         getattr(look(finding, UNTIL, now), "state", None)
         for now in (NOON, UNTIL - MOMENT, UNTIL, UNTIL + timedelta(days=5) - MOMENT, UNTIL + timedelta(days=5))
@@ -77,6 +78,7 @@ def test_a_watch_is_over_by_an_answer_and_never_by_time(finding: Finding, at_the
     assert states == [WatchState.WATCHING, WatchState.WATCHING, at_the_end, at_the_end, last]
 
 
-def test_a_reversal_is_tried_for_at_least_five_days() -> None:
-    assert may_try_again(UNTIL, UNTIL + timedelta(days=5) - MOMENT)
-    assert not may_try_again(UNTIL, UNTIL + timedelta(days=5))
+def test_a_reversal_may_take_longer_than_seven_working_days_whenever_it_begins() -> None:
+    assert all(may_try_again(UNTIL + timedelta(days=day), UNTIL + timedelta(days=day + 12)) for day in range(7))
+    assert may_try_again(UNTIL, UNTIL + timedelta(days=14) - MOMENT)
+    assert not may_try_again(UNTIL, UNTIL + timedelta(days=14))

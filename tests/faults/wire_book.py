@@ -30,6 +30,13 @@ class Payment:
         """Write it as Razorpay does, as far as pgw reads it."""
         return {"id": self.id, "amount": self.amount, "currency": self.currency, "status": self.status}
 
+    def returned(self) -> list[Document]:
+        """Write what of it went back as Razorpay does, as far as pgw reads it."""
+        return [
+            {"id": f"rfnd_{self.id}", "amount": amount, "status": "processed", "notes": {"reversal": key}}
+            for key, amount in self.refunds.items()
+        ]
+
 
 @dataclass
 class Order:
@@ -43,7 +50,15 @@ class Order:
 
     def shown(self) -> Document:
         """Write it as Razorpay does, as far as pgw reads it."""
-        return {"id": self.id, "amount": self.amount, "currency": self.currency, "receipt": self.receipt}
+        return {
+            "id": self.id,
+            "amount": self.amount,
+            "amount_paid": sum(each.captured for each in self.payments),
+            "currency": self.currency,
+            "receipt": self.receipt,
+            "status": "attempted" if self.payments else "created",
+            "attempts": len(self.payments),
+        }
 
 
 class Book:
@@ -61,7 +76,7 @@ class Book:
             return refusal("Order receipt should be unique.")
         order = Order(f"order_{len(self.orders) + 1}", asked["receipt"], asked["amount"], asked["currency"])
         self.orders[order.id] = order
-        return 200, {**order.shown(), "entity": "order", "status": "created"}
+        return 200, {**order.shown(), "entity": "order"}
 
     def charge(self, asked: Document, takes: tuple[int, str] | None) -> Reply:
         """Make a payment on an order; `takes` is captured at once, whatever was asked for."""
@@ -93,7 +108,11 @@ class Book:
             if payment.status != "captured" or asked["amount"] != payment.captured:
                 return refusal("The payment cannot be refunded")
             payment.status, payment.refunds[key] = "refunded", asked["amount"]
-        return 200, {"id": f"rfnd_{payment.id}", "status": "processed"}
+        return 200, payment.returned()[0]
+
+    def refunds(self, payment_id: str) -> Reply:
+        """Show what of a payment went back."""
+        return 200, {"items": self._payment(payment_id).returned()}
 
     def found(self, receipt: str) -> list[Document]:
         """Show the orders of a receipt."""

@@ -174,6 +174,8 @@ class WireGateway:
                 return 200, {"items": self.book.found(query["receipt"][0])}
             case ["orders", order_id, "payments"]:
                 return 200, {"items": [each.shown() for each in self.book.orders[order_id].payments]}
+            case ["payments", payment_id, "refunds"]:
+                return self.book.refunds(payment_id)
             case _:
                 return self._unknown("/".join(parts))
 

@@ -218,6 +218,20 @@ def test_a_refund_answers_the_refund(gateway: Gateway) -> None:
     assert (wholly["status"], wholly["amount_refunded"], wholly["refund_status"]) == ("refunded", AMOUNT, "full")
 
 
+def test_a_payment_s_refunds_are_listed_the_newest_first(gateway: Gateway) -> None:
+    payment = gateway.charge()
+    gateway.approve(payment)
+    gateway.post(f"/v1/payments/{payment}/capture", {"amount": AMOUNT, "currency": "INR"})
+    target = f"/v1/payments/{payment}/refund"
+    assert gateway.get(f"{target}s")["items"] == []
+    made = [gateway.post(target, {"amount": amount, "notes": {"reversal": str(amount)}}) for amount in (400, 600)]
+    assert gateway.get(f"{target}s") == {"entity": "collection", "count": 2, "items": made[::-1]}
+    assert gateway.get(f"{target}s?count=1&skip=1")["items"] == made[:1]
+    at = made[0]["created_at"]
+    assert gateway.get(f"{target}s?from={at}&to={at}")["count"] == 2
+    assert gateway.get(f"{target}s?from={at + 1}")["count"] == 0
+
+
 def test_a_refund_key_makes_a_refund_once_and_for_one_request(gateway: Gateway) -> None:
     payment = gateway.charge()
     gateway.approve(payment)

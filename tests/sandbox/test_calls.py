@@ -16,6 +16,7 @@ from pgw.sandbox.requests import (
     OrdersQuery,
     PaymentRequest,
     RefundRequest,
+    RefundsQuery,
     decode,
     query,
 )
@@ -62,6 +63,7 @@ KINDS: dict[tuple[str, str], type[Any]] = {
     ("POST", "/v1/payments/create/json"): PaymentRequest,
     ("POST", "/v1/payments/:id/capture"): CaptureRequest,
     ("POST", "/v1/payments/:id/refund"): RefundRequest,
+    ("GET", "/v1/payments/:id/refunds"): RefundsQuery,
 }
 WITH_MEMBERS = [call for call in CALLS if (call.method, call.path) in KINDS]
 
@@ -79,6 +81,8 @@ VALUES: dict[str, Any] = {
     "payment.capture_options.refund_speed": "normal",
     "count": "1",
     "skip": "1",
+    "from": "1500826740",
+    "to": "1500826760",
     "expand[]": "payments",
     "order_id": "order_DPzFe1Q1dEOKed",
     "email": "gaurav.kumar@example.com",

@@ -1,6 +1,5 @@
 """`python -m tests.simulation SEED` -> the story of one run, and what is wrong with it; exit code 1 if anything is."""
 
-import logging
 import sys
 
 from tests.simulation.checks import faults
@@ -8,7 +7,6 @@ from tests.simulation.run import simulate
 
 
 def main() -> int:
-    logging.disable(logging.CRITICAL)
     run = simulate(int(sys.argv[1]))
     print("\n".join(run.story))
     found = faults(run)

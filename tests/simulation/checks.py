@@ -12,6 +12,7 @@ from pgw.core.ledger.audit_reads import NO_ID, Heard, cases, hear, last_position
 from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.tables import attempts
 from pgw.core.payment import AttemptStatus, Status
+from pgw.core.ports import Reference
 from pgw.core.transfer import Kind
 from tests.doubles import NOON
 from tests.fake_gateway import Stand
@@ -112,8 +113,14 @@ def _of_watches(run: Run) -> Iterator[str]:
         key = row["payment_id"]
         if row["state"] in {"WATCHING", "REVERSING"}:
             yield f"{key}: attempt {row['attempt_number']} is still {row['state']}"
-        if row["state"] == "MANUAL_REVIEW" and key not in run.book.forbidden:
+        if row["state"] == "MANUAL_REVIEW" and key not in run.book.forbidden and not _is_open(run, row):
             yield f"{key}: the watch of attempt {row['attempt_number']} is MANUAL_REVIEW without need"
+
+
+def _is_open(run: Run, watch: Mapping[str, Any]) -> bool:
+    """Whether a watched attempt never came to an end at its gateway."""
+    charges = run.book.of(watch["gateway_id"], Reference(watch["payment_id"], watch["attempt_number"]))
+    return any(each.stand(run.book.now()) in {Stand.CREATED, Stand.AUTHORIZED} for each in charges)
 
 
 def _is_for_person(run: Run, case: Case) -> bool:

@@ -18,6 +18,7 @@ from pgw.core.ledger.audit_reads import NO_ID, cases, payments_after
 from pgw.core.payment import PaymentRequest, Upi
 from tests.doubles import request_of
 from tests.fake_gateway import Book
+from tests.simulation.bugs import listening
 from tests.simulation.ills import befall
 from tests.simulation.scene import BUSY_S, Answer, Run, start
 from tests.simulation.store import Store
@@ -31,8 +32,10 @@ PAYMENTS = 8
 HEALED_S = 5.05 * DAY_S
 """From when on nothing goes wrong any more: the gateways' last word comes after it."""
 
-END_S = 9 * DAY_S
-"""Watches are looked at once a day, and an authorisation that came late takes two days to expire."""
+END_S = 19 * DAY_S
+"""A person's word comes by 6.6 days, is watched for five more, and for another five where its gateway comes to no end.
+
+Watches are looked at once a day, and a reversal that was taken on late is made by the sixteenth."""
 
 TRIES = 7
 LOOKS = 2
@@ -44,7 +47,9 @@ BUG = "bug: "
 def simulate(seed: int, weather: Weather | None = None, fates: Fates | None = None, payments: int = PAYMENTS) -> Run:
     """Live through one run; its weather and fates are drawn, unless told."""
     run = prepared(seed, weather, fates)
-    run_in(run.loop, lambda: _live(run, payments))
+    with listening() as bugs:
+        run_in(run.loop, lambda: _live(run, payments))
+    run.wrong += bugs
     return run
 
 

@@ -214,7 +214,12 @@ def test_money_in_review_is_booked_once_though_its_owner_was_told_of_a_decline(p
     assert judged is bool(people)
 
 
-def test_money_in_review_that_is_booked_again_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_money_in_review_that_a_watch_would_book_again_is_refused_by_the_ledger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its last wall keeps the books right; the watch, which is refused for ever, is what is found wrong."""
     money_in_review_is_booked_again(monkeypatch)
     found = faults(_lived(LateEnds([OTHER_LATE]), payments=8))
-    assert {each.split()[0] for each in found} == {"I5"}
+    bugs = {each for each in found if each.startswith("the ledger refused one find_money_anyway item")}
+    assert bugs
+    assert {each.partition(": ")[2] for each in set(found) - bugs} == {"attempt 1 is still WATCHING"}

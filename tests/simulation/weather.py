@@ -159,9 +159,11 @@ class Fates:
         if self.healed or rng.random() >= self._weather.bad_call:
             return Reach(answers_s=rng.uniform(0.005, 0.1))
         reply = pick(rng, BAD_CALLS)
-        if name == "reverse" and rng.random() < 0.1:
-            reply = rng.choice((Reply.BUSY, Reply.BUSY, Reply.FORBIDDEN))
+        if name == "reverse" and rng.random() < 0.5:
+            reply = rng.choice((Reply.BUSY, Reply.TAKEN_ON, Reply.TAKEN_ON, Reply.TAKEN_ON, Reply.FORBIDDEN))
         self.story(f"  {gateway_id}: {name} {reply.name}")
+        if reply is Reply.TAKEN_ON:
+            return Reach(reply, rng.uniform(0.005, 0.5), made_after_s=rng.uniform(0.1, 10) * DAY_S)
         return Reach(reply, rng.uniform(0.005, 0.5), old_s=rng.uniform(0, 400) if reply is Reply.STALE else 0.0)
 
     def of_commit(self, phase: Phase) -> Trouble | None:

@@ -23,8 +23,21 @@ MAX_READS = 8
 """Reads of one round: behind what must wait for a slow gateway may stand what a quick one can be asked."""
 
 
+ASK_WITHIN_S = 8.0
+"""Longest wait for one call: the three of a check, which may capture between two enquiries, end within its claim, and
+so do its commits."""
+
+
 class AtGateway(Protocol):
-    """Something to ask a gateway about."""
+    """An attempt to ask a gateway about."""
+
+    @property
+    def payment_id(self) -> str:
+        """Return its payment."""
+
+    @property
+    def attempt_number(self) -> int:
+        """Return which of the payment's attempts it is."""
 
     @property
     def gateway_id(self) -> str:
@@ -49,7 +62,12 @@ async def round_of(world: World, purpose: str, read: Read[D], handle: Callable[[
                 if not world.pace.take(each.gateway_id, purpose, world.clock.elapsed()):
                     held_up.add(each.gateway_id)
                     return False
-                taken_on = await handle(each)
+                try:
+                    taken_on = await handle(each)
+                except Exception:
+                    # A bug that one attempt brings to light must not stop the others; it stays due, and is tried again.
+                    log.exception("%s: payment %s attempt %d", purpose, each.payment_id, each.attempt_number)
+                    return True
                 if not taken_on:
                     world.pace.give_back(each.gateway_id, purpose, world.clock.elapsed())
                 return taken_on
@@ -72,13 +90,18 @@ async def ask(world: World, gateway_id: str, reference: Reference) -> Finding:
     return finding
 
 
+def within_s(world: World) -> float:
+    """Return how long a worker waits for one call of a gateway."""
+    return min(world.timeout_ms / 1000, ASK_WITHIN_S)
+
+
 T = TypeVar("T")
 
 
 async def bounded(world: World, gateway_id: str, call: Coroutine[Any, Any, T], too_late: Undecided) -> T | Undecided:
     """Wait for a gateway's answer, for a limited time; an adapter's bug is an answer that says nothing."""
     try:
-        async with asyncio.timeout(world.timeout_ms / 1000):
+        async with asyncio.timeout(within_s(world)):
             return await call
     except TimeoutError:
         return too_late

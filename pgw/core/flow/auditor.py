@@ -5,18 +5,20 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from random import Random
 
+from pgw.core.enquiry import GIVE_UP_AFTER
 from pgw.core.flow.recount import Recount
 from pgw.core.ledger.audit_samples import Looked, looked_at_again, sampled
 from pgw.core.ledger.violations import CLEAR, MAX_OPEN, OPEN, Found, Open, SeenIn, clearing, open_of, opened, opening
 from pgw.core.ports import Clock, Ledger
+from pgw.core.watch import LATEST_END, REVERSED_WITHIN
 
 log = logging.getLogger(__name__)
 
 AUDIT_EVERY_S = 5.0
 
 NEWEST = timedelta(minutes=1)
-LOOK_BACK = timedelta(days=6)
-"""How far back a violation may still arise: an attempt is watched for five days, and its last look comes after."""
+LOOK_BACK = GIVE_UP_AFTER + LATEST_END + REVERSED_WITHIN
+"""How far back a violation may still arise: as long as an attempt is watched, and its money on its way back."""
 
 LOOKED_AT_AGAIN = 5
 """Payments of open violations that one step looks at again."""

@@ -132,7 +132,7 @@ class _Walk:
                 return self._shown(UNCONFIRMED, ended, None, self._spent_ms())
             if isinstance(step, Finish) or not isinstance(hop, Hop):
                 assert isinstance(step, Finish), "a chain that has no next hop is at its end"
-                return await self._close(ended, step, verdict)
+                return await self._close(ended, step, verdict, owned.until)
             following = await self._turn(ended, step, hop)
             if following is None:
                 return await self._close_untried(ended, step.cause)
@@ -220,16 +220,21 @@ class _Walk:
         """End the payment with an attempt that another might have followed."""
         finish = next_step(cause, may_continue=False, only_not_sent=self._only_not_sent)
         assert isinstance(finish, Finish), "a chain that may not continue is at its end"
-        return await self._close(ended, finish, cause)
+        return await self._close(ended, finish, cause, None)
 
-    async def _close(self, ended: Ended, finish: Finish, verdict: Verdict) -> Payment:
-        """Write the end. What is answered is what the ledger confirmed; an unconfirmed end is not an end."""
+    async def _close(self, ended: Ended, finish: Finish, verdict: Verdict, owned_until: float | None) -> Payment:
+        """Write the end. What is answered is what the ledger confirmed; an unconfirmed end is not an end.
+
+        `owned_until` is the end of the attempt's lease, None where it may be a verifier's: the attempt's end may have
+        come after the payment's, which then holds.
+        """
         next_action = verdict.next_action if isinstance(verdict, ActionRequired) else None
         latency_ms = self._spent_ms()
         ids = (self._new_id(), self._new_id())
         item = closing(self._subject, ended, finish, self._made, latency_ms, next_action, ids)
         try:
-            if await self._world.ledger.commit(CLOSE, item):
+            won = await self._world.ledger.commit(CLOSE, item)
+            if won and owned_until is not None and self._world.clock.elapsed() <= owned_until:
                 return self._shown(finish, ended, verdict, latency_ms)
             existing = await self._world.ledger.read(by_id, self._payment_id)
         except (LedgerUnavailable, ItemRefused):

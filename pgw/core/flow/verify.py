@@ -18,7 +18,7 @@ from pgw.core.enquiry import (
 )
 from pgw.core.errors import PgwError
 from pgw.core.facts import Corrects, Ended, Item, subject_of
-from pgw.core.flow.asking import ask, round_of
+from pgw.core.flow.asking import ask, round_of, within_s
 from pgw.core.found import settling
 from pgw.core.ids import uuid7
 from pgw.core.ledger.due import Due, answers_of, due
@@ -74,7 +74,7 @@ async def _capture(world: World, each: Due, found: Authorized, owned_until: floa
         return Unfit(found.transaction_ref)
     if not await world.ledger.commit(WIN, {"payment_id": each.payment_id, "attempt_number": each.attempt_number}):
         return Undecided(Pending.STILL_PENDING, "NOT_THE_WINNER")
-    timeout_s = world.timeout_ms / 1000
+    timeout_s = within_s(world)
     if world.clock.elapsed() + timeout_s > owned_until:
         return Undecided(Pending.STILL_PENDING, "LEASE_EXPIRED")
     gateway = world.gateways[each.gateway_id]

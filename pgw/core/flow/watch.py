@@ -16,7 +16,7 @@ from pgw.core.enquiry import (
 )
 from pgw.core.errors import PgwError
 from pgw.core.facts import Item, subject_of
-from pgw.core.flow.asking import ask, bounded, round_of
+from pgw.core.flow.asking import ask, bounded, round_of, within_s
 from pgw.core.found import finding_money, giving_back
 from pgw.core.ids import uuid7
 from pgw.core.ledger.due import Watched, watched
@@ -55,7 +55,7 @@ async def _look(world: World, each: Watched) -> bool:
             assert each.amount_minor is not None, "money that is to go back is booked"
             assert each.currency is not None, "money that is to go back is booked"
             money = Captured(each.transaction_ref, each.amount_minor, each.currency)
-            await _reverse(world, each, money, claim, owned_until, tries=each.checks_made)
+            await _reverse(world, each, money, claim, owned_until, each.until, tries=each.checks_made)
     except PgwError as fault:
         log.warning("payment %s attempt %d: watch not written: %s", each.payment_id, each.attempt_number, fault)
     return True
@@ -72,7 +72,7 @@ async def _ask(world: World, each: Watched, claim: Item, owned_until: float) -> 
         log.warning("payment %s attempt %d captured at %s after its end", *_named(each))
         item = finding_money(claim, step.found, now, uuid7(now, world.rng))
         if await world.ledger.commit(FIND_MONEY, item):
-            await _reverse(world, each, step.found, claim, owned_until, tries=0)
+            await _reverse(world, each, step.found, claim, owned_until, now, tries=0)
         return
     stays = step.state is WatchState.WATCHING
     await _move(
@@ -90,12 +90,11 @@ async def _ask(world: World, each: Watched, claim: Item, owned_until: float) -> 
 
 
 async def _reverse(
-    world: World, each: Watched, money: Captured, claim: Item, owned_until: float, *, tries: int
+    world: World, each: Watched, money: Captured, claim: Item, owned_until: float, began_at: datetime, *, tries: int
 ) -> None:
     """Give the money back, under the same key each time; what came of it decides whether that was the last try."""
-    if world.clock.elapsed() + world.timeout_ms / 1000 > owned_until:
-        return
-    answer = await _call(world, each, money)
+    is_ours = world.clock.elapsed() + within_s(world) <= owned_until
+    answer = await _call(world, each, money) if is_ours else Undecided(Pending.STILL_PENDING, "LEASE_EXPIRED")
     now = world.clock.now()
     if isinstance(answer, Reversed):
         stored = await world.ledger.read(decision_of, each.payment_id)
@@ -111,7 +110,7 @@ async def _reverse(
         "check_number": tries + 1,
         "evidence": {"money": money, "answer": answer.error_code, "at": now},
     }
-    if isinstance(answer, ReversalRefused) or not may_try_again(each.until, now):
+    if isinstance(answer, ReversalRefused) or not may_try_again(began_at, now):
         await _move(world, moved, WatchState.MANUAL_REVIEW, None, answer.error_code)
     else:
         await _move(world, moved, WatchState.REVERSING, next_check_at(tries + 1, now, world.rng), None)

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
+from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Undecided
 from pgw.core.gateways.razorpay_answers import (
     BAD_REQUEST,
     OK,
+    REVERSAL,
     UNAUTHENTICATED,
     Created,
     Listed,
@@ -25,6 +26,7 @@ from pgw.core.gateways.razorpay_answers import (
     outcome,
     read,
     refused,
+    returned,
 )
 from pgw.core.gateways.razorpay_events import RECEIPT, receipt_of
 from pgw.core.gateways.wire import Answer, Method, Reply, Wire
@@ -44,6 +46,9 @@ COLLECT_WITHIN_MINUTES = 5
 ORDER_SHARE = 0.4
 """Part of an attempt's time that the order may take; the charging call needs the rest."""
 
+
+MOST_REFUNDS = 100
+"""How many refunds of one payment are looked at; without being told, Razorpay shows the last 10."""
 
 AUTH = "AUTH"
 """Trouble: the keys are refused, or may not do this."""
@@ -76,15 +81,14 @@ class Razorpay:
         orders = await self._list("/v1/orders", {"receipt": receipt_of(reference)}, Order)
         if isinstance(orders, Undecided):
             return orders
+        ours = [order for order in orders if order.receipt == receipt_of(reference)]
         payments: list[Payment] = []
-        for order in orders:
-            if order.receipt != receipt_of(reference):
-                continue
+        for order in ours:
             found = await self._list(f"/v1/orders/{order.id}/payments", None, Payment)
             if isinstance(found, Undecided):
                 return found
             payments += found
-        return outcome(payments)
+        return outcome(ours, payments)
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Ask for the money of an authorised payment; what came of it, the next enquiry tells."""
@@ -92,11 +96,16 @@ class Razorpay:
         await self._call("POST", f"/v1/payments/{transaction_ref}/capture", document)
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
-        """Give captured money back. `key`, the same for each try of one reversal, makes it happen once."""
+        """Give captured money back, or tell how that stands. `key`, the same for each try, makes it happen once."""
         path = f"/v1/payments/{transaction_ref}/refund"
-        reply = await self._wire.call(
-            "POST", path, document={"amount": amount_minor}, headers={"X-Refund-Idempotency": key}
-        )
+        refunds = await self._list(f"{path}s", {"count": str(MOST_REFUNDS)}, Refund)
+        if isinstance(refunds, Undecided):
+            unknown = refunds.error_code == f"HTTP_{BAD_REQUEST}"
+            return ReversalRefused("REFUNDS_REFUSED") if unknown else refunds
+        if (stands := returned(refunds, amount_minor, key)) is not None:
+            return stands
+        document = {"amount": amount_minor, "notes": {REVERSAL: key}}
+        reply = await self._call("POST", path, document, headers={"X-Refund-Idempotency": key})
         if not isinstance(reply, Reply):
             return Undecided(Pending.UNREACHABLE, reply.error_code)
         if reply.status == BAD_REQUEST:
@@ -104,8 +113,8 @@ class Razorpay:
         refund = read(reply.body, Refund) if reply.status == OK else None
         if refund is None:
             return Undecided(Pending.STILL_PENDING, f"HTTP_{reply.status}")
-        # The same key would bring the same failed refund back for ever.
-        return ReversalRefused("REFUND_FAILED") if refund.status == "failed" else Reversed(refund.id)
+        # Failed, or not of the amount asked for; the same key would bring the same refund back for ever.
+        return returned([refund], amount_minor, key) or ReversalRefused("REFUND_FAILED")
 
     async def close(self) -> None:
         """Give the connections up."""
@@ -144,9 +153,10 @@ class Razorpay:
         document: object | None = None,
         *,
         query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> Answer:
-        reply = await self._wire.call(method, path, document=document, query=query, may_send=may_send)
+        reply = await self._wire.call(method, path, document=document, query=query, headers=headers, may_send=may_send)
         if isinstance(reply, Reply):
             self.trouble = AUTH if reply.status in UNAUTHENTICATED else None
         return reply

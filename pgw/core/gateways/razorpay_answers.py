@@ -1,15 +1,16 @@
-"""Razorpay's answers -> verdicts and findings: what a body proves, and nothing it does not.
+"""Razorpay's answers -> verdicts, findings, reversals: what a body proves, and nothing it does not.
 
-The meaning of each status and reason: "Payments", "Orders: fetch payments", "Errors" of Razorpay's documentation.
+The meaning of each status and reason: "Payments", "Orders: fetch payments", "Refunds", "Errors" of Razorpay's
+documentation.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.wire import Reply
 from pgw.core.outcome import ActionRequired, Blame, Captured, Decline, NotSent, Unknown, declined
 from pgw.core.payment import NextAction
@@ -24,6 +25,19 @@ class Order(Struct, frozen=True):
     amount: int
     currency: str
     receipt: str | None = None
+    status: str | None = None
+    attempts: int = 0
+    amount_paid: int = 0
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nobody has tried to pay it yet."""
+        return self.status == "created" and not self.attempts and not self.amount_paid
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether money was captured on it, which no refund changes."""
+        return self.status == "paid" or self.amount_paid > 0
 
 
 class Payment(Struct, frozen=True):
@@ -67,10 +81,16 @@ class Refusal(Struct, frozen=True):
 
 
 class Refund(Struct, frozen=True):
-    """What is read of a refund."""
+    """What is read of a refund; without notes, they come as an empty list."""
 
     id: str
     status: str
+    amount: int
+    notes: dict[str, Any] | list[Any] | None = None
+
+    def is_made_under(self, key: str) -> bool:
+        """Whether it is the one that pgw asked for under this key."""
+        return isinstance(self.notes, dict) and self.notes.get(REVERSAL) == key
 
 
 class Listed(Struct, frozen=True):
@@ -78,6 +98,9 @@ class Listed(Struct, frozen=True):
 
     items: tuple[msgspec.Raw, ...]
 
+
+REVERSAL = "reversal"
+"""Under this name a refund's notes hold the key of the reversal it is."""
 
 RANK = {"captured": 3, "authorized": 2, "created": 1, "failed": 0, "refunded": -1}
 """Which payment of an order tells its outcome; the order of the list is promised nowhere."""
@@ -122,23 +145,62 @@ def refused(reply: Reply) -> NotSent | Decline | Unknown:
     return declined(refusal.error.reason, refusal.error.step)
 
 
-def outcome(payments: Sequence[Payment]) -> Finding:
-    """Reduce all payments of an attempt's order to what became of it; never "the last" one."""
-    if not payments:
-        return Undecided(Pending.ABSENT)
-    told = max(payments, key=lambda each: RANK.get(each.status, len(RANK)))
-    match told.status:
-        case "captured":
+def outcome(orders: Sequence[Order], payments: Sequence[Payment]) -> Finding:
+    """Reduce an attempt's orders and all payments on them to what became of it; never "the last" one."""
+    if (unsure := _contradiction(orders, payments)) is not None:
+        return unsure
+    # Of equals always the same one, in whatever order they are listed: two must not be captured in turn.
+    told = max(payments, key=lambda each: (RANK.get(each.status, len(RANK)), each.id), default=None)
+    match told:
+        case None:
+            return Undecided(Pending.ABSENT)
+        case Payment(status="captured"):
             return Captured(told.id, told.amount, told.currency)
-        case "authorized":
+        case Payment(status="authorized"):
             return Authorized(told.id, told.amount, told.currency)
-        case "failed" if told.error_reason is not None:
-            answer = declined(told.error_reason, told.error_step)
-            return Undecided(Pending.FAILED, answer.error_code) if isinstance(answer, Unknown) else answer
-        case "failed":
-            return Undecided(Pending.FAILED)
+        case Payment(status="failed"):
+            # Each must prove that no money moved: one that leaves it open leaves the attempt open.
+            ends = [_failed(told), *(_failed(each) for each in payments if each.status == "failed")]
+            return next((each for each in ends if isinstance(each, Undecided)), ends[0])
         case _:
-            return Undecided(Pending.STILL_PENDING, told.status.upper())
+            is_back = told.status == "refunded"
+            return Undecided(Pending.RETURNED if is_back else Pending.STILL_PENDING, told.status.upper())
+
+
+def _contradiction(orders: Sequence[Order], payments: Sequence[Payment]) -> Undecided | None:
+    """Say where the lists cannot both be the truth, or not all of it: what they show decides nothing."""
+    states = [each.status for each in payments]
+    if any(each.is_paid for each in orders) and not {"captured", "refunded"} & set(states):
+        return Undecided(Pending.STILL_PENDING, "ORDER_PAID")
+    if not payments and not all(each.is_untouched for each in orders):
+        return Undecided(Pending.STILL_PENDING, "ORDER_ATTEMPTED")
+    if states.count("captured") > 1:
+        # An order is captured once, says the documentation: which of them is the attempt's, a person must say.
+        return Undecided(Pending.STILL_PENDING, "SEVERAL_CAPTURED")
+    return None
+
+
+def _failed(payment: Payment) -> Decline | Undecided:
+    if payment.error_reason is None:
+        return Undecided(Pending.FAILED)
+    answer = declined(payment.error_reason, payment.error_step)
+    return Undecided(Pending.FAILED, answer.error_code) if isinstance(answer, Unknown) else answer
+
+
+def returned(refunds: Sequence[Refund], amount_minor: int, key: str) -> Reversal | None:
+    """Reduce all refunds of a payment to how its reversal under `key` stands; None: it is still to be asked for.
+
+    Money is back when refunds of the whole amount are `processed`, whoever asked for them: a person may have, at the
+    gateway's own page. One that is `pending` can still fail.
+    """
+    done = [each for each in refunds if each.status == "processed"]
+    ours = [each for each in refunds if each.is_made_under(key)]
+    if done and sum(each.amount for each in done) >= amount_minor:
+        return Reversed(next((each for each in ours if each in done), done[0]).id)
+    if sum(each.amount for each in refunds if each.status != "failed") >= amount_minor:
+        return Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
+    # The same key would bring the same failed refund back for ever.
+    return ReversalRefused("REFUND_FAILED") if any(each.status == "failed" for each in ours) else None
 
 
 def read(body: bytes, kind: type[T]) -> T | None:

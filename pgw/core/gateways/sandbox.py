@@ -115,7 +115,7 @@ class Sandbox:
         if line.status is Entry.CAPTURED:
             return Captured(line.transaction_ref, line.amount_minor, line.currency)
         if line.status is Entry.REVERSED:
-            return Undecided(Pending.STILL_PENDING, "REFUNDED")
+            return Undecided(Pending.RETURNED, "REFUNDED")
         return _definitive(declined(line.reason or ""))
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
@@ -146,4 +146,4 @@ class Sandbox:
 
 
 def _definitive(answer: Decline | Unknown) -> Finding:
-    return Undecided(Pending.STILL_PENDING, answer.error_code) if isinstance(answer, Unknown) else answer
+    return Undecided(Pending.FAILED, answer.error_code) if isinstance(answer, Unknown) else answer

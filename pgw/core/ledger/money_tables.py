@@ -29,6 +29,14 @@ transfers = Table(
         postgresql_where=text("kind = 'capture'"),
         sqlite_where=text("kind = 'capture'"),
     ),
+    Index(
+        "transfers_taken_once_key",
+        "payment_id",
+        "attempt_number",
+        unique=True,
+        postgresql_where=text("kind IN ('capture', 'duplicate_capture', 'unmatched')"),
+        sqlite_where=text("kind IN ('capture', 'duplicate_capture', 'unmatched')"),
+    ),
     sqlite_strict=True,
 )
 """Double entry, one row a movement: what one account is debited the other is credited, so the sum is zero by form.

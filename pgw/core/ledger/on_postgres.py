@@ -39,6 +39,16 @@ PLANNING = "; ".join(
 million rows: a nested loop over an index always is, a scan that was cheap on the first day is not."""
 
 
+LOCK = (
+    "PREPARE pgw_lock (uuid[]) AS"
+    " SELECT FROM payments WHERE payment_id = ANY ($1) ORDER BY payment_id FOR NO KEY UPDATE"
+)
+"""A statement sees what was committed before it began. Where it then waits for a row, it goes on with that row as it is
+by then, but with all others as they were. So money and ends are written under their payment's lock, which is waited for
+by a statement of its own: those that follow it in the transaction see what its last holder left. The locks of a batch
+are taken at its head and in one order, so that writers of the same payments do not deadlock."""
+
+
 class Statements:
     """A phase, compiled once to a statement with one parameter, `$1`."""
 
@@ -66,6 +76,7 @@ class OnPostgres:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._prepared: set[Phase] = set()
+        self._can_lock = False
         self._connection: psycopg.Connection[Any] | None = None
 
     def run(self, groups: Sequence[Group]) -> list[set[str]]:
@@ -78,16 +89,20 @@ class OnPostgres:
         for phase, _ in groups:
             if phase not in self._prepared:
                 self._prepare(connection, phase)
-        batch = b";".join(_call(connection, phase, items) for phase, items in groups)
+        lock = _lock(connection, groups)
+        batch = b";".join([*lock, *(_call(connection, phase, items) for phase, items in groups)])
         try:
             cursor = connection.execute(batch)
         except psycopg.errors.ReadOnlySqlTransaction:
             # The server became a replica: the next connection may reach the one that took its place.
             self.close()
             raise
-        winners = [{str(row[0]) for row in cursor.fetchall()}]
-        while cursor.nextset():
+        winners: list[set[str]] = []
+        for _ in lock:
+            cursor.nextset()
+        for _ in groups:
             winners.append({str(row[0]) for row in cursor.fetchall()})
+            cursor.nextset()
         return winners
 
     def recover(self) -> None:
@@ -102,6 +117,9 @@ class OnPostgres:
             self._connection = None
 
     def _prepare(self, connection: psycopg.Connection[Any], phase: Phase) -> None:
+        if phase.locks and not self._can_lock:
+            connection.execute(LOCK)
+            self._can_lock = True
         statements = Statements(phase)
         text = psycopg.ClientCursor(connection).mogrify(statements.text, statements.constants)
         connection.execute(f"PREPARE pgw_{phase.name} (text) AS {text}".encode())
@@ -116,7 +134,15 @@ class OnPostgres:
             driver.execute(PLANNING)
             self._connection = driver
             self._prepared.clear()
+            self._can_lock = False
         return self._connection
+
+
+def _lock(connection: psycopg.Connection[Any], groups: Sequence[Group]) -> tuple[bytes, ...]:
+    """Return the statement that locks the payments of a batch; none where no phase needs it."""
+    locked = {str(item["payment_id"]) for phase, items in groups if phase.locks for item in items}
+    names = sql.Literal("{" + ",".join(sorted(locked)) + "}").as_bytes(connection)
+    return (b"EXECUTE pgw_lock (" + names + b")",) if locked else ()
 
 
 def _call(connection: psycopg.Connection[Any], phase: Phase, items: Sequence[Item]) -> bytes:

@@ -219,5 +219,6 @@ CLOSE = Phase(
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _sending_or_learned),
     effects=lambda won: (tell(won), book_end(won), watch_end(won), settle_payment(won)),
+    locks=True,
 )
 """Ends the last attempt and the payment. A definitive end merges over an unknown one, never the reverse."""

@@ -24,7 +24,9 @@ class Phase:
     `columns`: the members of an item and their types. `key`: the member that names an item among the winners.
     `order`: the members that no two items of a batch may share; batches are sorted by them, so that two writers take
     row locks in one order. `guard`: the statement that decides who wins, returning `key`. `effects`: what is written
-    for those who won, in the same commit.
+    for those who won, in the same commit. `locks`: whether each item's payment is locked before anything is read: so
+    it is where guard or effects go by what other writers may just be changing beside the guarded row, and where the
+    payment's row is written.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Phase:
     order: tuple[str, ...]
     guard: Callable[[FromClause], Any]
     effects: Callable[[FromClause], tuple[Statement, ...]]
+    locks: bool = False
 
     def place(self, item: Item) -> tuple[str, ...]:
         """Return what orders an item within its batch."""

@@ -85,6 +85,11 @@ def _is_unmatched(won: FromClause) -> ColumnElement[bool]:
     return and_(*_is_mine(won, _held, "end_number"), _held.c.kind == Kind.UNMATCHED)
 
 
+def _is_held(won: FromClause) -> ColumnElement[bool]:
+    """Find what an attempt took that is nobody's yet, also what was to go back and could not."""
+    return and_(*_is_mine(won, _held, "end_number"), _held.c.kind.in_(IN_SUSPENSE))
+
+
 def _book(won: FromClause) -> Statement:
     """Give the merchant what lies in suspense; where nothing does, what the payment asked for was captured."""
     is_held = _held.c.transfer_id.is_not(None)
@@ -100,7 +105,7 @@ def _book(won: FromClause) -> Statement:
             func.coalesce(_held.c.currency, won.c.transfer_currency),
             won.c.ended_at,
         )
-        .outerjoin_from(won, _held, _is_unmatched(won))
+        .outerjoin_from(won, _held, _is_held(won))
         .where(won.c.transfer_kind.is_not(None))
     )
     return insert(transfers).from_select([each.name for each in transfers.c], found)
@@ -195,6 +200,7 @@ RESOLVE = Phase(
         _stop_watching(won),
         note(won),
     ),
+    locks=True,
 )
 """Ends a payment as a person says, with its money and its audit entry; lost when it does not wait for one any more."""
 
@@ -248,5 +254,6 @@ CLOSE_REVIEW = Phase(
     order=("payment_id",),
     guard=_close_review,
     effects=lambda won: (_book_return(won), _mark_returned(won), note(won)),
+    locks=True,
 )
 """Closes the review of money that an attempt moved after its payment had ended: it went back, says a person."""

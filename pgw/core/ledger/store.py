@@ -19,7 +19,7 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.ledger.configuration import SEED
 from pgw.core.ledger.tables import configurations, ledger_identity
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema this code is written for; a test keeps it equal to the newest migration."""
 
 READERS = 4

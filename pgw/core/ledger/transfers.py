@@ -76,7 +76,11 @@ def _members(
 
 
 def _booked(found: Selectable) -> Statement:
-    """Write them. Of its kind an attempt has one; a second capture of a payment is refused, and the whole item."""
+    """Write them. Of its kind an attempt has one.
+
+    A second capture of a payment is refused, and money an attempt took that is booked as something else already; and
+    with it the whole item.
+    """
     return (
         insert(transfers)
         .from_select([each.name for each in transfers.c], found)

@@ -71,6 +71,7 @@ CLAIM = Phase(
     order=("payment_id",),
     guard=_claim,
     effects=lambda won: (_overdue(won),),
+    locks=True,
 )
 """Gives one worker an attempt that is due; one past its lease becomes unknown, whatever its owner still believes."""
 
@@ -120,6 +121,8 @@ def _settle(item: FromClause) -> Statement:
             attempts.c.payment_id == item.c.payment_id,
             attempts.c.attempt_number == item.c.end_number,
             attempts.c.status.in_((AttemptStatus.TIMEOUT, AttemptStatus.REQUIRES_ACTION)),
+            # A verifier that was held past its claim has lost to the next one's check.
+            attempts.c.checks_made == item.c.check_number - 1,
         )
         .returning(attempts.c.payment_id)
     )
@@ -149,6 +152,7 @@ SETTLE = Phase(
         watch_end(won),
         settle_payment(won),
     ),
+    locks=True,
 )
 """Ends an attempt under check, and its payment, by what its gateway answered; or leaves the payment to a person."""
 
@@ -170,6 +174,7 @@ WIN = Phase(
     order=("payment_id",),
     guard=_win,
     effects=lambda _: (),
+    locks=True,
 )
 """Makes one attempt the payment's winner: only then may its authorisation be captured, and no other's ever again."""
 

@@ -149,7 +149,7 @@ MOVE_WATCH = Phase(
     ),
     effects=lambda _: (),
 )
-"""Writes a look that brought no money to light, or a reversal that was not taken on."""
+"""Writes a look that brought no money to light, or a reversal that is not done."""
 
 
 def _is_booked(item: FromClause) -> ColumnElement[bool]:
@@ -170,6 +170,7 @@ FIND_MONEY = Phase(
         update(watches)
         .values(
             state=WatchState.REVERSING,
+            until=item.c.at,
             checks_made=0,
             transaction_ref=item.c.transaction_ref,
             evidence=item.c.evidence,
@@ -189,6 +190,7 @@ FIND_MONEY = Phase(
         .values(transaction_ref=won.c.transaction_ref)
         .where(attempts.c.payment_id == won.c.payment_id, attempts.c.attempt_number == won.c.attempt_number),
     ),
+    locks=True,
 )
 """Books money that must go back, before it is sent back: whoever crashes in between leaves the reversal to be made.
 
@@ -212,5 +214,6 @@ GIVE_BACK = Phase(
         .values(status=AttemptStatus.REVERSED)
         .where(attempts.c.payment_id == won.c.payment_id, attempts.c.attempt_number == won.c.attempt_number),
     ),
+    locks=True,
 )
-"""Ends a reversal that the gateway has taken on, once: whoever else asked it meanwhile asked under the same key."""
+"""Ends a reversal that the gateway has made, once: whoever else asked it meanwhile asked under the same key."""

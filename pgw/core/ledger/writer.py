@@ -215,8 +215,11 @@ class Writer:
             # What the database refuses, and what cannot even be encoded, is some item's own fault.
             self._runner.recover()
             if len(batch) == 1:
-                log.exception("the ledger refused one %s item", batch[0].phase.name)
-                return [ItemRefused(batch[0].phase, refusal)]
+                (each,) = batch
+                named = each.phase.name, each.phase.key, each.item.get(each.phase.key)
+                # Nothing of it is written, and nothing else will tell: what stood against it is for a person to see.
+                log.critical("the ledger refused one %s item, %s %s", *named, exc_info=refusal)
+                return [ItemRefused(each.phase, refusal)]
             half = len(batch) // 2
             return self._write(batch[:half]) + self._write(batch[half:])
 

@@ -10,7 +10,7 @@ from pgw.core.flow.take import take
 from pgw.core.flow.verify import verify_due
 from pgw.core.ledger.payments_seen import attempts_of, by_key
 from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
-from pgw.core.outcome import Verdict
+from pgw.core.outcome import Captured, Verdict
 from pgw.core.payment import AttemptStatus, Payment, Status
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOT_SENT, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage
@@ -245,6 +245,40 @@ def test_an_end_that_lost_to_a_verifier_shows_what_the_ledger_holds(stage: Stage
         assert taken.payment.status is Status.SUCCESS
         assert await play.payment() == taken.payment
         assert taken.payment.version == 3
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize("verdict", [CAPTURED, CUSTOMER_DECLINE], ids=["captured", "declined"])
+def test_an_end_that_won_its_attempt_after_the_payments_shows_what_the_ledger_holds(
+    stage: Stage, verdict: Verdict
+) -> None:
+    """A verifier found other money and left the payment to a person: the late owner's answer does not end it."""
+    play = Play(stage, g1=[verdict])
+
+    async def scenario() -> None:
+        async def overtaken() -> None:
+            play.scene.clock.advance(10)
+            play.scene.gateways["g1"].answers.append(Captured("ref-1", 999, "INR"))
+            assert await verify_due(play.world) == 1
+
+        play.ledger.before = {"close": overtaken}
+        taken = await play.pay()
+        assert taken.payment.status is Status.MANUAL_REVIEW
+        assert await play.payment() == taken.payment
+
+    stage.run(scenario())
+
+
+def test_an_end_within_the_lease_is_answered_without_reading_it_back(stage: Stage) -> None:
+    play = Play(stage, g1=[GATEWAY_DECLINE], g2=[CAPTURED])
+
+    async def scenario() -> None:
+        play.ledger.unreadable = True
+        taken = await play.pay()
+        assert taken.payment.status is Status.SUCCESS
+        play.ledger.unreadable = False
+        assert await play.payment() == taken.payment
 
     stage.run(scenario())
 

@@ -158,19 +158,67 @@ def test_a_reversal_that_is_refused_waits_for_a_person_and_says_so(
     stage.run(scenario())
 
 
-def test_a_reversal_nobody_takes_on_is_a_persons_after_ten_days(stage: Stage) -> None:
+def test_a_reversal_nobody_takes_on_is_a_persons_after_fourteen_days(stage: Stage) -> None:
     async def scenario() -> None:
         scene, payment = await _failed(stage)
         _captures_late(scene, payment)
         scene.gateways["g1"].reversal_answers.extend([Undecided(Pending.UNREACHABLE)] * 3)
         scene.clock.advance(FIRST_LOOK_S)
         await watch_due(scene.world)
-        scene.clock.advance(9 * DAY_S)
+        scene.clock.advance(13 * DAY_S)
         await watch_due(scene.world)
         assert (await _watch(stage))["state"] == "REVERSING"
         scene.clock.advance(DAY_S)
         await watch_due(scene.world)
         assert (await _watch(stage))["state"] == "MANUAL_REVIEW"
+
+    stage.run(scenario())
+
+
+@pytest.mark.parametrize("days", [1, 9, 13])
+@pytest.mark.parametrize("fails", [False, True], ids=["it is made", "it fails"])
+def test_a_reversal_that_is_pending_for_days_is_asked_about_until_it_is_made_or_fails(
+    stage: Stage, days: int, fails: bool
+) -> None:
+    """Nothing is booked or told as given back before it is; found on the last day of a watch, it has as long."""
+
+    async def scenario() -> None:
+        scene, payment = await _failed(stage)
+        gateway = scene.gateways["g1"]
+        scene.clock.advance(4.9 * DAY_S)
+        _captures_late(scene, payment)
+        pending = Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
+        gateway.reversal_answers.extend([pending] * (days + 1))
+        for _ in range(days + 1):
+            await watch_due(scene.world)
+            watch = await _watch(stage)
+            assert (watch["state"], watch["evidence"]["answer"]) == ("REVERSING", "REFUND_PENDING")
+            assert (await _balances(stage), len(await _told(stage))) == ({"gateway:g1": 1000, "suspense": -1000}, 2)
+            scene.clock.advance(DAY_S)
+        if fails:
+            gateway.reversal_answers.append(ReversalRefused("REFUND_FAILED"))
+        await watch_due(scene.world)
+        kept = {"gateway:g1": 1000, "suspense": -1000} if fails else {}
+        assert (await _watch(stage))["state"] == ("MANUAL_REVIEW" if fails else "REVERSED")
+        assert (await _balances(stage), len(set(gateway.reversal_keys))) == (kept, 1)
+        assert (await _told(stage)).count("payment.duplicate_reversed") == (not fails)
+
+    stage.run(scenario())
+
+
+def test_an_attempt_still_under_way_at_its_gateway_on_the_fifth_day_is_watched_on(stage: Stage) -> None:
+    async def scenario() -> None:
+        scene, payment = await _failed(stage)
+        gateway = scene.gateways["g1"]
+        for _ in range(6):
+            gateway.answers.append(Undecided(Pending.STILL_PENDING, "CREATED"))
+            scene.clock.advance(LONGEST_LOOK_S)
+            assert await watch_due(scene.world) == 1
+        assert scene.clock.elapsed() > 5 * DAY_S
+        _captures_late(scene, payment)
+        scene.clock.advance(LONGEST_LOOK_S)
+        await watch_due(scene.world)
+        assert ((await _watch(stage))["state"], len(gateway.reversed)) == ("REVERSED", 1)
 
     stage.run(scenario())
 
@@ -291,7 +339,7 @@ def test_a_worker_that_was_away_past_its_claim_does_not_call(stage: Stage) -> No
         scene.clock.advance(FIRST_LOOK_S)
         await watch_due(scene.world)
         assert ((await _watch(stage))["state"], gateway.reversal_keys) == ("REVERSING", [])
-        scene.clock.advance(2)
+        scene.clock.advance(5 * 1.2)
         await watch_due(scene.world)
         assert ((await _watch(stage))["state"], len(gateway.reversal_keys)) == ("REVERSED", 1)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import Authorized, Finding, Pending, ReversalRefused, Reversed, Undecided
+from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.razorpay import Razorpay
 from pgw.core.gateways.wire import READ_TIMEOUT, Answer, Reply, Wire
 from pgw.core.outcome import (
@@ -208,6 +208,13 @@ def test_refused_keys_are_trouble_until_a_call_succeeds() -> None:
     assert gateway.trouble is None
 
 
+def test_refused_keys_are_trouble_at_a_capture_and_at_a_reversal_too() -> None:
+    captures, reverses = (Razorpay(ScriptedWire(fault(None, status=401))) for _ in range(2))
+    asyncio.run(captures.capture("pay_1", 1000, "INR"))
+    asyncio.run(reverses.reverse("pay_1", 1000, "key"))
+    assert (captures.trouble, reverses.trouble) == ("AUTH", "AUTH")
+
+
 def paid(status: str, number: int, **more: Any) -> dict[str, Any]:
     return {"id": f"pay_{number}", "amount": 1000, "currency": "INR", "status": status, **more}
 
@@ -229,13 +236,50 @@ FAILED = {"error_reason": "payment_cancelled", "error_step": "payment_authentica
         ([paid("authorized", 1), paid("created", 2)], Authorized("pay_1", 1000, "INR")),
         ([paid("failed", 1, **FAILED), paid("created", 2)], Undecided(Pending.STILL_PENDING, "CREATED")),
         ([paid("unheard_of", 1), paid("failed", 2, **FAILED)], Undecided(Pending.STILL_PENDING, "UNHEARD_OF")),
+        ([paid("refunded", 1)], Undecided(Pending.RETURNED, "REFUNDED")),
+        ([paid("refunded", 1), paid("failed", 2, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
+        ([paid("captured", 1), paid("captured", 2)], Undecided(Pending.STILL_PENDING, "SEVERAL_CAPTURED")),
+        ([paid("authorized", 1), paid("authorized", 2)], Authorized("pay_2", 1000, "INR")),
+        (
+            [paid("failed", 1, **FAILED), paid("failed", 2, error_reason="payment_timed_out")],
+            Undecided(Pending.FAILED, "PAYMENT_TIMED_OUT"),
+        ),
+        ([paid("failed", 1), paid("failed", 2, **FAILED)], Undecided(Pending.FAILED)),
+        ([paid("failed", 1, **FAILED), paid("failed", 2, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
     ],
 )
 def test_an_enquiry_reduces_over_all_payments_of_the_order(payments: list[dict[str, Any]], finding: Finding) -> None:
-    """Never "the last" one: captured before authorised before created before failed."""
-    wire = ScriptedWire(reply({"items": [ORDER]}), reply({"items": payments}))
+    """Never "the last" one: captured before authorised before created before failed, in whatever order they come."""
+    for listed in (payments, payments[::-1]):
+        wire = ScriptedWire(reply({"items": [ORDER]}), reply({"items": listed}))
+        assert enquire(wire) == finding
+        assert wire.asked == [("GET", "/v1/orders", {"receipt": RECEIPT}), ("GET", "/v1/orders/order_1/payments", None)]
+
+
+ATTEMPTED = Undecided(Pending.STILL_PENDING, "ORDER_ATTEMPTED")
+ORDER_PAID = Undecided(Pending.STILL_PENDING, "ORDER_PAID")
+
+
+@pytest.mark.parametrize(
+    ("order", "payments", "finding"),
+    [
+        ({"status": "created", "attempts": 0, "amount_paid": 0}, [], Undecided(Pending.ABSENT)),
+        ({"status": "created", "attempts": 1}, [], ATTEMPTED),
+        ({"status": "attempted", "attempts": 1}, [], ATTEMPTED),
+        ({"status": None}, [], ATTEMPTED),
+        ({"status": "paid", "attempts": 1, "amount_paid": 1000}, [], ORDER_PAID),
+        ({"status": "attempted", "amount_paid": 1000}, [], ORDER_PAID),
+        ({"status": "paid", "amount_paid": 1000}, [paid("failed", 1, **FAILED)], ORDER_PAID),
+        ({"status": "paid", "amount_paid": 1000}, [paid("captured", 1)], Captured("pay_1", 1000, "INR")),
+        ({"status": "paid", "amount_paid": 1000}, [paid("refunded", 1)], Undecided(Pending.RETURNED, "REFUNDED")),
+    ],
+)
+def test_an_order_that_knows_more_than_its_payments_proves_no_absence(
+    order: dict[str, Any], payments: list[dict[str, Any]], finding: Finding
+) -> None:
+    """Nothing was tried, or was declined, only where the order itself says nothing else."""
+    wire = ScriptedWire(reply({"items": [{**ORDER, **order}]}), reply({"items": payments}))
     assert enquire(wire) == finding
-    assert wire.asked == [("GET", "/v1/orders", {"receipt": RECEIPT}), ("GET", "/v1/orders/order_1/payments", None)]
 
 
 @pytest.mark.parametrize(
@@ -252,22 +296,87 @@ def test_an_order_of_another_receipt_is_nobody_s_answer() -> None:
     assert enquire(wire) == Undecided(Pending.ABSENT)
 
 
+KEY = f"reversal-{PAYMENT_ID}-1"
+NO_REFUNDS = reply({"items": []})
+REFUND_PENDING = Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
+
+
+def refund(status: str, number: int = 1, *, amount: int = 1000, ours: bool = True) -> dict[str, Any]:
+    notes: object = {"reversal": KEY} if ours else []
+    return {"id": f"rfnd_{number}", "amount": amount, "status": status, "notes": notes}
+
+
+def reverse(wire: Wire) -> Reversal:
+    return asyncio.run(Razorpay(wire).reverse("pay_1", 1000, KEY))
+
+
 @pytest.mark.parametrize(
     ("answer", "ends"),
     [
-        (reply({"id": "rfnd_1", "status": "processed"}), Reversed("rfnd_1")),
-        (reply({"id": "rfnd_1", "status": "pending"}), Reversed("rfnd_1")),
-        (reply({"id": "rfnd_1", "status": "failed"}), ReversalRefused("REFUND_FAILED")),
+        (reply(refund("processed")), Reversed("rfnd_1")),
+        (reply(refund("pending")), REFUND_PENDING),
+        (reply(refund("failed")), ReversalRefused("REFUND_FAILED")),
+        (reply(refund("processed", amount=400)), ReversalRefused("REFUND_FAILED")),
         (fault("input_validation_failed"), ReversalRefused("REFUND_REFUSED")),
         (fault(None, status=409), Undecided(Pending.STILL_PENDING, "HTTP_409")),
+        (reply({"id": "rfnd_1"}), Undecided(Pending.STILL_PENDING, "HTTP_200")),
         (READ_TIMEOUT, Undecided(Pending.UNREACHABLE, "READ_TIMEOUT")),
     ],
 )
-def test_a_reversal_carries_its_key_and_is_only_believed_when_taken_on(answer: Answer, ends: object) -> None:
+def test_a_reversal_carries_its_key_and_is_only_believed_when_it_is_made(answer: Answer, ends: object) -> None:
+    wire = ScriptedWire(NO_REFUNDS, answer)
+    assert reverse(wire) == ends
+    assert wire.asked == [
+        ("GET", "/v1/payments/pay_1/refunds", {"count": "100"}),
+        ("POST", "/v1/payments/pay_1/refund", {"amount": 1000, "notes": {"reversal": KEY}}),
+    ]
+    assert wire.headers == {"X-Refund-Idempotency": KEY}
+
+
+@pytest.mark.parametrize(
+    ("refunds", "ends"),
+    [
+        ([refund("pending")], REFUND_PENDING),
+        ([refund("processed")], Reversed("rfnd_1")),
+        ([refund("failed")], ReversalRefused("REFUND_FAILED")),
+        ([refund("processed", 2, ours=False)], Reversed("rfnd_2")),
+        ([refund("failed"), refund("processed", 2, ours=False)], Reversed("rfnd_2")),
+        ([refund("pending", 2, ours=False)], REFUND_PENDING),
+        (
+            [refund("processed", 2, amount=400, ours=False), refund("pending", 3, amount=600, ours=False)],
+            REFUND_PENDING,
+        ),
+        ([refund("unheard_of")], REFUND_PENDING),
+    ],
+)
+def test_a_refund_that_is_there_is_asked_about_and_not_made_again(refunds: list[dict[str, Any]], ends: object) -> None:
+    """Also one of the whole amount that a person asked for at the gateway's own page."""
+    for listed in (refunds, refunds[::-1]):
+        wire = ScriptedWire(reply({"items": listed}))
+        assert reverse(wire) == ends
+        assert [method for method, _, _ in wire.asked] == ["GET"]
+
+
+@pytest.mark.parametrize("status", ["failed", "processed"])
+def test_a_refund_of_somebody_else_s_that_gave_not_all_back_leaves_ours_to_be_made(status: str) -> None:
+    listed = [refund(status, 2, amount=1000 if status == "failed" else 400, ours=False)]
+    wire = ScriptedWire(reply({"items": listed}), fault("input_validation_failed"))
+    assert reverse(wire) == ReversalRefused("REFUND_REFUSED")
+    assert [method for method, _, _ in wire.asked] == ["GET", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (READ_TIMEOUT, Undecided(Pending.UNREACHABLE, "READ_TIMEOUT")),
+        (reply({}, 502), Undecided(Pending.UNREACHABLE, "HTTP_502")),
+        (reply({"items": [{"id": "rfnd_1"}]}), Undecided(Pending.UNREACHABLE, "UNREADABLE_ANSWER")),
+        (fault("input_validation_failed"), ReversalRefused("REFUNDS_REFUSED")),
+    ],
+)
+def test_nothing_is_given_back_while_it_is_unknown_what_went_back_already(answer: Answer, ends: object) -> None:
     wire = ScriptedWire(answer)
-    assert asyncio.run(Razorpay(wire).reverse("pay_1", 1000, "late-01a209b6-1")) == ends
-    assert wire.asked == [("POST", "/v1/payments/pay_1/refund", {"amount": 1000})]
-    assert wire.headers == {"X-Refund-Idempotency": "late-01a209b6-1"}
+    assert (reverse(wire), len(wire.asked)) == (ends, 1)
 
 
 def documented() -> list[tuple[str, str, set[str], set[str]]]:
@@ -304,6 +413,8 @@ def test_every_call_stands_in_the_table_of_documented_calls(instrument: Instrume
         reply({"items": [ORDER]}),
         reply({"items": [paid("authorized", 1)]}),
         reply(paid("captured", 1)),
+        NO_REFUNDS,
+        reply(refund("pending")),
     )
 
     async def scenario() -> None:
@@ -311,6 +422,7 @@ def test_every_call_stands_in_the_table_of_documented_calls(instrument: Instrume
         await gateway.charge(order_of(instrument))
         await gateway.enquire(Reference(PAYMENT_ID, 1))
         await gateway.capture("pay_1", 1000, "INR")
+        await gateway.reverse("pay_1", 1000, KEY)
 
     asyncio.run(scenario())
     table = documented()

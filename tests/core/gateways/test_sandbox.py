@@ -174,7 +174,7 @@ def test_late_money_can_be_given_back_once_and_is_known_as_refunded(counter: Cou
         taken_on = Reversed(f"{REF}_back")
         assert [await counter.gateway.reverse(REF, 1000, "reversal-1") for _ in range(2)] == [taken_on] * 2
         assert await counter.again().gateway.reverse(REF, 1000, "reversal-2") == ReversalRefused("NOTHING_TO_REVERSE")
-        assert await counter.enquire() == Undecided(Pending.STILL_PENDING, "REFUNDED")
+        assert await counter.enquire() == Undecided(Pending.RETURNED, "REFUNDED")
         assert [each.status for each in counter.book.charges(counter.clock.now())] == ["CAPTURED", "REVERSED"]
 
     asyncio.run(scenario())
