@@ -30,7 +30,7 @@ from tests.simulation.store import Trouble
 from tests.simulation.weather import CALM, DAY_S, LATEST_S, Fates, Weather
 
 EXAMPLES_VARIABLE = "PGW_TEST_EXAMPLES"
-EXAMPLES = int(os.environ.get(EXAMPLES_VARIABLE, "400"))
+EXAMPLES = int(os.environ.get(EXAMPLES_VARIABLE, "200"))
 
 PLAIN = 40
 """Examples of the plain command."""

@@ -18,7 +18,7 @@ from tests.simulation.mutants import MUTANTS, Patch
 from tests.simulation.run import simulate
 
 RUNS_VARIABLE = "PGW_TEST_RUNS"
-RUNS = int(os.environ.get(RUNS_VARIABLE, "1500"))
+RUNS = int(os.environ.get(RUNS_VARIABLE, "500"))
 
 PLAIN = 100
 """Seeds of the plain command, in groups: a test for each would say nothing more."""
