@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,20 @@ async def _until(condition: Callable[[], object], what: str) -> None:
     print(f"  {what}")
 
 
-def _are(servers: Sequence[Server], state: str) -> bool:
-    return all(each.breaker("razorpay")["state"] == state for each in servers)
+async def _until_all(servers: Sequence[Server], state: str, what: str) -> None:
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(WAIT_S):
+            # Other processes are looked at, which tell nobody.
+            while set(seen := await asyncio.to_thread(_states, servers)) != {state}:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not {state} everywhere, but {seen}") from None
+    print(f"  {what}")
+
+
+def _states(servers: Sequence[Server]) -> list[str]:
+    return [each.breaker("razorpay")["state"] for each in servers]
 
 
 def _prepare(server: Server) -> None:
@@ -62,7 +73,7 @@ async def _half_open(servers: Sequence[Server]) -> None:
         path = f"/circuit-breaker/{verb}/razorpay/UPI"
         status, document = await asyncio.to_thread(server.ask, "POST", path, {"reason": "drill"})
         assert status == 200, document
-        await _until(partial(_are, servers, state), f"{verb}: {state} everywhere")
+        await _until_all(servers, state, f"{verb}: {state} everywhere")
 
 
 class _Crowd:
@@ -94,6 +105,7 @@ async def _rushed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRaz
         while len(done) < SERVERS * CALLS - PROBES:
             done, _ = await asyncio.wait(paying, timeout=0.02)
     took_s = time.monotonic() - begun
+    await _until(lambda: len(gateway.charges) == SERVERS * CALLS - len(done), "those that are left are at the gateway")
     seen = (len(gateway.orders), len(gateway.charges), gateway.most_waiting)
     print(f"  {what}: {len(paying)} calls of {SERVERS} processes in {took_s:.2f} s: {seen[1]} reached the gateway")
     assert seen == (PROBES, PROBES, PROBES)
@@ -101,7 +113,7 @@ async def _rushed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRaz
     gateway.let_go()
     probes = [each.document["status"] for each in await asyncio.gather(*paying) if each.code == 202]
     assert probes == ["REQUIRES_ACTION"] * PROBES
-    await _until(partial(_are, servers, "CLOSED"), "three good probes closed it everywhere")
+    await _until_all(servers, "CLOSED", "three good probes closed it everywhere")
     return f"{seen[1]} of {len(paying)} calls"
 
 
@@ -109,10 +121,10 @@ async def _tripped(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRa
     """Let every process find the gateway dead, and wait for the end of the open time."""
     gateway.reset(Mood.REFUSES)
     async with asyncio.timeout(WAIT_S):
-        while not await asyncio.to_thread(_are, servers, "OPEN"):
+        while set(await asyncio.to_thread(_states, servers)) != {"OPEN"}:
             await asyncio.gather(*crowd.rush(servers, 1))
     print(f"  {len(gateway.orders)} refused orders opened it everywhere")
-    await _until(partial(_are, servers, "HALF_OPEN"), "its open time is over")
+    await _until_all(servers, "HALF_OPEN", "its open time is over")
 
 
 async def _killed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRazorpay, redis_url: str) -> str:
@@ -144,7 +156,7 @@ async def _killed(crowd: _Crowd, servers: Sequence[Server], gateway: CountingRaz
     assert denied
     for _ in range(PROBES):
         await crowd.pays(living[0])
-    await _until(partial(_are, living, "CLOSED"), "others probed it, and it is closed")
+    await _until_all(living, "CLOSED", "others probed it, and it is closed")
     too_soon = sum(each.at < min(ends) for each in fresh)
     return f"the dead prober's {len(ends)} slots: {too_soon} given on before their end, then closed"
 
