@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
 
+from tests.core.hot.mortal import MortalRedis, mortal_redis
+from tests.core.ledger.mortal import MortalPostgres, mortal_postgres
 from tests.faults.matrix import FAULTS
 from tests.faults.page import Sight, tell_sight
 from tests.services import (
@@ -16,6 +19,8 @@ from tests.services import (
     postgres_server,
     redis_server,
 )
+
+T = TypeVar("T")
 
 REQUIRE_VARIABLE = "PGW_TEST_REQUIRE"
 SERVICES = ("postgres", "redis")
@@ -68,6 +73,18 @@ def redis_url(_redis_server: str) -> str:
 
 
 @pytest.fixture
+def postgres() -> Iterator[MortalPostgres]:
+    """Give a PostgreSQL of one's own, that may be spoilt and killed."""
+    yield from _there_or_skip("postgres", mortal_postgres())
+
+
+@pytest.fixture
+def redis() -> Iterator[MortalRedis]:
+    """Give a Redis of one's own, that may be filled, stopped and killed."""
+    yield from _there_or_skip("redis", mortal_redis())
+
+
+@pytest.fixture
 def saw(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Give the way to say what a test saw of a numbered fault: `saw(4, "words of what was observed")`."""
     test = request.node.nodeid.partition("[")[0]
@@ -78,18 +95,18 @@ def saw(request: pytest.FixtureRequest) -> Callable[..., None]:
     return told
 
 
-def _there_or_skip(service: str, server: AbstractContextManager[str]) -> Iterator[str]:
+def _there_or_skip(service: str, opening: AbstractContextManager[T]) -> Iterator[T]:
     try:
-        url = server.__enter__()
+        server = opening.__enter__()
     except UnavailableError as fault:
         reason = f"{_absence(service)}: {fault}"
         if service in _required():
             pytest.fail(f"{REQUIRE_VARIABLE} asks for it, but {reason}", pytrace=False)
         pytest.skip(reason)
     try:
-        yield url
+        yield server
     finally:
-        server.__exit__(None, None, None)
+        opening.__exit__(None, None, None)
 
 
 def _absence(service: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -10,7 +10,7 @@ from pgw.core.breaker import Breaker
 from pgw.core.hot.on_redis import CONNECTIONS, OnRedis, connect
 from pgw.core.hot.stream import Entry, Stream
 from pgw.core.ports import Heartbeat, Held, HotUnavailable
-from tests.core.hot.mortal import MortalRedis, mortal_redis
+from tests.core.hot.mortal import MortalRedis
 from tests.core.hot.streams import (
     GROUP,
     KEY,
@@ -25,20 +25,10 @@ from tests.core.hot.streams import (
     until,
 )
 from tests.doubles import LEDGER_ID
-from tests.services import UnavailableError, ask_redis
+from tests.services import ask_redis
 
 RAZORPAY = ("razorpay", "UPI")
 BEAT = Heartbeat(process="api-1", role="serve", config_version=1)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[MortalRedis]:
-    """Give a Redis that may be ended, unless the only one there is somebody else's."""
-    try:
-        with mortal_redis() as server:
-            yield server
-    except UnavailableError as fault:
-        pytest.skip(f"redis is not there: {fault}")
 
 
 def _calls(hot: OnRedis, stream: Stream) -> list[Callable[[], Awaitable[object]]]:

@@ -18,7 +18,6 @@ from tests.core.ledger.mortal import MortalPostgres, mortal_postgres
 from tests.faults.proof import settled, violations
 from tests.seams.paying import SLOW, Answered, look, pay, pay_at_once
 from tests.seams.serving import Shop, audit, shop, wait_until
-from tests.services import UnavailableError
 
 UNDER_WAY = 6
 TIMEOUT_MS = 1_500
@@ -30,16 +29,6 @@ MOST_ASKED = 400
 """Payments until the room that their tables still have is used up; some dozens are."""
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def postgres() -> Iterator[MortalPostgres]:
-    """Give a PostgreSQL that may be spoilt."""
-    try:
-        with mortal_postgres() as server:
-            yield server
-    except UnavailableError as fault:
-        pytest.skip(f"postgres is not there: {fault}")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Redis is full and takes no more writes: payments go on, their events wait in the ledger, and then all are counted."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,30 +9,20 @@ import pytest
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.tables import outbox
 from pgw.settings import load
-from tests.core.hot.mortal import MortalRedis, mortal_redis
+from tests.core.hot.mortal import MortalRedis
 from tests.core.hot.streams import KEY
 from tests.faults.proof import settled_in, violations
 from tests.ledgers import opened, rows
 from tests.seams.counting import agreed, recount, shared_counts
 from tests.seams.fleet import Crowd, Customers, Fleet, Server, Told, fleet
 from tests.seams.redis_judging import is_late
-from tests.services import UnavailableError, ask_redis
+from tests.services import ask_redis
 
 BEFORE, MEANWHILE, RATE = 10, 40, 20
 FULL_B = 5_000_000
 QUIET_LIMIT_S = 60.0
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def redis() -> Iterator[MortalRedis]:
-    """Give a Redis whose memory is nobody else's."""
-    try:
-        with mortal_redis() as server:
-            yield server
-    except UnavailableError as fault:
-        pytest.skip(f"redis is not there: {fault}")
 
 
 def _filled(redis: MortalRedis) -> None:

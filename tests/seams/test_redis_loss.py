@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ import pytest
 
 from pgw.core.plan import HOT_LIMIT
 from pgw.settings import load
-from tests.core.hot.mortal import MortalRedis, mortal_redis
+from tests.core.hot.mortal import MortalRedis
 from tests.faults.proof import settled_in, violations
 from tests.ledgers import opened
 from tests.seams.counting import by_minute, history, is_quiet, recount, shared_counts
@@ -32,7 +32,7 @@ from tests.seams.redis_judging import (
     judge_ends,
     rates,
 )
-from tests.services import UnavailableError, ask_redis
+from tests.services import ask_redis
 
 PAUSE_VARIABLE = "PGW_TEST_REDIS_PAUSE_S"
 PAUSE_S = int(os.environ.get(PAUSE_VARIABLE, "6"))
@@ -46,16 +46,6 @@ HEALED_WITHIN_S = 45.0
 TIMEOUT_MS = 800
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[MortalRedis]:
-    """Give a Redis that may be ended, unless the only one there is somebody else's."""
-    try:
-        with mortal_redis() as server:
-            yield server
-    except UnavailableError as fault:
-        pytest.skip(f"redis is not there: {fault}")
 
 
 @dataclass

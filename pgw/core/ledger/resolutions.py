@@ -85,9 +85,9 @@ def _is_unmatched(won: FromClause) -> ColumnElement[bool]:
     return and_(*_is_mine(won, _held, "end_number"), _held.c.kind == Kind.UNMATCHED)
 
 
-def _is_held(won: FromClause) -> ColumnElement[bool]:
+def _is_held(won: FromClause, number: str) -> ColumnElement[bool]:
     """Find what an attempt took that is nobody's yet, also what was to go back and could not."""
-    return and_(*_is_mine(won, _held, "end_number"), _held.c.kind.in_(IN_SUSPENSE))
+    return and_(*_is_mine(won, _held, number), _held.c.kind.in_(IN_SUSPENSE))
 
 
 def _book(won: FromClause) -> Statement:
@@ -105,7 +105,7 @@ def _book(won: FromClause) -> Statement:
             func.coalesce(_held.c.currency, won.c.transfer_currency),
             won.c.ended_at,
         )
-        .outerjoin_from(won, _held, _is_held(won))
+        .outerjoin_from(won, _held, _is_held(won, "end_number"))
         .where(won.c.transfer_kind.is_not(None))
     )
     return insert(transfers).from_select([each.name for each in transfers.c], found)
@@ -214,27 +214,19 @@ def _close_review(item: FromClause) -> Statement:
     )
 
 
-def _taken(won: FromClause) -> ColumnElement[bool]:
-    return and_(*_is_mine(won, _held, "attempt_number"), _held.c.kind.in_(IN_SUSPENSE))
-
-
 def _book_return(won: FromClause) -> Statement:
     """Book what lay in suspense as gone back where it came from."""
-    found = (
-        select(
-            won.c.transfer_id,
-            won.c.payment_id,
-            won.c.attempt_number,
-            literal(Kind.REVERSAL, Text()),
-            literal(SUSPENSE, Text()),
-            _held.c.debit_account,
-            _held.c.amount_minor,
-            _held.c.currency,
-            won.c.at,
-        )
-        .join_from(won, _held, _taken(won))
-        .where(_held.c.transfer_id.is_not(None))
-    )
+    found = select(
+        won.c.transfer_id,
+        won.c.payment_id,
+        won.c.attempt_number,
+        literal(Kind.REVERSAL, Text()),
+        literal(SUSPENSE, Text()),
+        _held.c.debit_account,
+        _held.c.amount_minor,
+        _held.c.currency,
+        won.c.at,
+    ).join_from(won, _held, _is_held(won, "attempt_number"))
     booked = insert(transfers).from_select([each.name for each in transfers.c], found)
     return booked.on_conflict_do_nothing(index_elements=["payment_id", "attempt_number", "kind"])
 
@@ -243,7 +235,7 @@ def _mark_returned(won: FromClause) -> Statement:
     return (
         update(attempts)
         .values(status=AttemptStatus.REVERSED)
-        .where(*_is_mine(won, attempts, "attempt_number"), exists().where(_taken(won)))
+        .where(*_is_mine(won, attempts, "attempt_number"), exists().where(_is_held(won, "attempt_number")))
     )
 
 
