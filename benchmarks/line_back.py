@@ -19,7 +19,7 @@ from pgw.core.flow.clock import SystemClock
 from pgw.core.ids import uuid7
 from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.store import identity, upgrade
-from pgw.core.outcome import Blame, Captured, CustomerDecline, GatewayDecline, Unknown, attempt_end
+from pgw.core.outcome import Blame, Captured, FinalDecline, GatewayDecline, Unknown, attempt_end
 from pgw.settings import Settings
 from pgw.workers.metrics import LineBack, open_line_back
 
@@ -31,7 +31,7 @@ ADD = "for i = 1, #ARGV do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) en
 ENDS = (
     *9 * (Captured("hdfc_0199c1f0-7b5e-7000-8000-000000000000", 1000, "INR"),),
     GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY),
-    CustomerDecline("INSUFFICIENT_FUNDS"),
+    FinalDecline("INSUFFICIENT_FUNDS"),
     Unknown("TIMEOUT", Blame.GATEWAY),
 )
 SPREAD_S = 20.0

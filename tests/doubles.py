@@ -15,7 +15,7 @@ from pgw.core.outcome import (
     ActionRequired,
     Blame,
     Captured,
-    CustomerDecline,
+    FinalDecline,
     GatewayDecline,
     NotSent,
     Unknown,
@@ -32,7 +32,7 @@ LEDGER_ID = "5f0c2a52-8d4e-4a31-9f1e-0f2d7b6c1a00"
 
 NOT_SENT = NotSent("NOT_SENT_REFUSED", Blame.NETWORK)
 GATEWAY_DECLINE = GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY)
-CUSTOMER_DECLINE = CustomerDecline("INSUFFICIENT_FUNDS")
+CUSTOMER_DECLINE = FinalDecline("INSUFFICIENT_FUNDS")
 UNKNOWN = Unknown("TIMEOUT", Blame.GATEWAY)
 CAPTURED = Captured("ref-1", 1000, "INR")
 ACTION = ActionRequired("ref-1", NextAction(type="redirect", url="upi://pay?pa=x"))
@@ -99,7 +99,7 @@ class Entry:
     """What one gateway knows of one attempt: money it moved, or the reason it gave."""
 
     moved: Money | None = None
-    declined: CustomerDecline | GatewayDecline | None = None
+    declined: FinalDecline | GatewayDecline | None = None
 
 
 @dataclass
@@ -160,7 +160,7 @@ class ScriptedGateway:
         match act.verdict:
             case Captured(amount_minor=amount, currency=currency) if act.moves_money is not False:
                 return Entry(moved=(amount, currency))
-            case CustomerDecline() | GatewayDecline():
+            case FinalDecline() | GatewayDecline():
                 return Entry(declined=act.verdict)
             case _:
                 return Entry(moved=asked if act.moves_money else None)

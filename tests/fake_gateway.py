@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
-from pgw.core.outcome import ActionRequired, Blame, Captured, CustomerDecline, GatewayDecline, NotSent, Unknown, Verdict
+from pgw.core.outcome import ActionRequired, Blame, Captured, FinalDecline, GatewayDecline, NotSent, Unknown, Verdict
 from pgw.core.payment import NextAction
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
 
@@ -270,7 +270,7 @@ class FakeGateway:
             case Stand.REFUSED:
                 return GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY)
             case Stand.DECLINED:
-                return CustomerDecline("INSUFFICIENT_FUNDS")
+                return FinalDecline("INSUFFICIENT_FUNDS")
             case Stand.FAILED:
                 return Unknown("PAYMENT_TIMED_OUT", Blame.NONE, charge.transaction_ref)
             case _:
@@ -300,4 +300,4 @@ def _finding(charge: Charge, stand: Stand) -> Finding:
         case Stand.REFUSED:
             return GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY)
         case Stand.DECLINED:
-            return CustomerDecline("INSUFFICIENT_FUNDS")
+            return FinalDecline("INSUFFICIENT_FUNDS")

@@ -41,16 +41,17 @@ class NotSent(Struct, frozen=True):
 
 
 class GatewayDecline(Struct, frozen=True):
-    """A definitive no that another gateway may answer differently: gateway, bank or network is to blame."""
+    """A definitive decline that another gateway may answer differently, because this gateway is to blame."""
 
     error_code: str
     blame: Blame
 
 
-class CustomerDecline(Struct, frozen=True):
-    """A definitive no that lies with the customer or the merchant: asking elsewhere would change nothing."""
+class FinalDecline(Struct, frozen=True):
+    """A definitive decline that would be the same at every gateway: its cause goes with the customer or the request."""
 
     error_code: str
+    blame: Blame = Blame.CUSTOMER
 
 
 class Unknown(Struct, frozen=True):
@@ -61,35 +62,30 @@ class Unknown(Struct, frozen=True):
     transaction_ref: str | None = None
 
 
-Decline = GatewayDecline | CustomerDecline
+Decline = GatewayDecline | FinalDecline
 Verdict = Captured | ActionRequired | NotSent | Decline | Unknown
 
 AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
 GATEWAYS_UNAVAILABLE = "GATEWAYS_UNAVAILABLE"
 
-# Reason codes as Razorpay documents them (payments, error codes; the vocabulary of Indian gateways). A reason says who
-# is to blame; those in UNKNOWN_REASONS leave open whether money moved, whoever is to blame.
-GATEWAY_REASONS = frozenset(
-    {
-        "gateway_technical_error",
-        "server_error",
-        "invalid_response_from_gateway",
-        "payment_declined_due_to_high_traffic",
-        "credit_failed",
-        "payment_method_not_enabled",
-        "merchant_not_activated",
-    }
-)
-BANK_REASONS = frozenset(
-    {
-        "bank_technical_error",
-        "bank_not_available",
-        "bank_cutoff_in_progress",
-        "issuer_technical_error",
-        "psp_not_available",
-        "upi_app_technical_error",
-    }
-)
+# Reason codes as Razorpay documents them ("Errors": payment errors, error reasons, failure analysis). A reason says who
+# is to blame; whether money can have moved is said by the reason together with the step, or by neither.
+CONFIGURATION_REASONS = frozenset({"payment_method_not_enabled", "merchant_not_activated"})
+"""Declined because of the account's set-up at this gateway: definitive, and another gateway may do better."""
+
+TECHNICAL_REASONS = {
+    "gateway_technical_error": Blame.GATEWAY,
+    "payment_declined_due_to_high_traffic": Blame.GATEWAY,
+    "bank_technical_error": Blame.BANK,
+    "bank_not_available": Blame.BANK,
+    "bank_cutoff_in_progress": Blame.BANK,
+    "issuer_technical_error": Blame.BANK,
+    "psp_not_available": Blame.BANK,
+    "upi_app_technical_error": Blame.BANK,
+}
+"""A fault on the way. Definitive only at a step of BEFORE_DEBIT_STEPS: at any other step, or without one, the debit may
+have happened (the documentation says of several that a deducted amount will be refunded)."""
+
 CUSTOMER_REASONS = frozenset(
     {
         "insufficient_funds",
@@ -106,52 +102,102 @@ CUSTOMER_REASONS = frozenset(
 )
 CUSTOMER_PATTERN = re.compile(r"incorrect_\w+|\w*limit_exceeded")
 """Families of reasons that grow by a member with each method: a wrong PIN, OTP or number; a limit of any kind."""
-UNKNOWN_REASONS = frozenset(
+
+UNKNOWN_REASONS = {
+    "payment_timed_out": Blame.NONE,
+    "request_timed_out": Blame.NONE,
+    "payment_pending": Blame.NONE,
+    "deemed_transaction": Blame.NONE,
+    "verification_failed": Blame.NONE,
+    "invalid_response_from_gateway": Blame.GATEWAY,
+    "collect_request_pending": Blame.NONE,
+    "duplicate_request": Blame.NONE,
+    "duplicate_rrn_found": Blame.NONE,
+    "server_error": Blame.GATEWAY,
+    "credit_failed": Blame.GATEWAY,
+}
+"""Reasons that leave open whether money moved, at every step."""
+
+BEFORE_DEBIT_STEPS = frozenset(
     {
-        "payment_timed_out",
-        "request_timed_out",
-        "payment_pending",
-        "deemed_transaction",
-        "verification_failed",
-        "invalid_response_from_gateway",
-        "collect_request_pending",
-        "duplicate_request",
-        "duplicate_rrn_found",
-        "server_error",
-        "credit_failed",
+        "payment_initiation",
+        "payment_creation",
+        "card_enrollment_check",
+        "payment_eligibility_check",
+        "payment_request",
+        "payment_request_beneficiary_details",
+        "payment_response_beneficiary_details",
+        "payment_authentication_request",
     }
 )
-MONEY_STEPS = frozenset(
+"""Steps at which no money can have left the customer. `payment_authentication` is none of them (at netbanking the
+customer completes the transaction there), nor is `payment_authorization` (the bank releases the money there)."""
+
+AFTER_DEBIT_STEPS = frozenset(
     {
-        "payment_debit_request",
-        "payment_debit_response",
         "payment_credit_request",
         "payment_credit_response",
         "payment_status_request",
         "payment_status_response",
         "payment_response",
+        "payment_capture",
+        "refund_request",
     }
 )
-"""Steps at or after the debit: a fault of gateway or bank there may hide a debit that happened."""
+"""Steps that only a payment whose debit was asked for can reach: no reason is definitive there."""
+
+BENEFICIARY_BANK = "beneficiary_bank"
+"""The source of a fault on the receiving side, which comes after the debit: no reason is definitive with it."""
+
+SOURCE_BLAMES = {
+    "gateway": Blame.GATEWAY,
+    "internal": Blame.GATEWAY,
+    "bank": Blame.BANK,
+    "issuer": Blame.BANK,
+    "issuer_bank": Blame.BANK,
+    "customer_psp": Blame.BANK,
+    "network": Blame.NETWORK,
+    "customer": Blame.CUSTOMER,
+    "business": Blame.NONE,
+}
+REASON_BLAMED_BY_SOURCE = "payment_declined_due_to_high_traffic"
+"""The one technical reason that names no culprit: its source does."""
 
 
-def declined(reason: str, step: str | None = None) -> Decline | Unknown:
-    """Read a well-formed refusal by its reason and step; a reason not in the tables is UNKNOWN, never a decline."""
+def declined(reason: str, step: str | None = None, source: str | None = None) -> Decline | Unknown:
+    """Return the verdict of a refusal that names `reason`, at `step`, caused by `source`.
+
+    A reason in none of the tables is UNKNOWN, never a decline. A step or source that says nothing (None, "", "NA")
+    proves nothing. Only a decline that is this gateway's fault leads to another gateway: banks, apps and customers are
+    the same everywhere.
+    """
     code = reason.upper()
-    blame = _blame(reason)
-    if blame is None or reason in UNKNOWN_REASONS:
-        return Unknown(code, blame or Blame.NONE)
-    if blame is Blame.CUSTOMER:
-        return CustomerDecline(code)
-    return Unknown(code, blame) if step in MONEY_STEPS else GatewayDecline(code, blame)
+    blame = _blame(reason, source)
+    if _may_have_moved_money(reason, step, source):
+        return Unknown(code, blame)
+    return GatewayDecline(code, blame) if blame is Blame.GATEWAY else FinalDecline(code, blame)
 
 
-def _blame(reason: str) -> Blame | None:
-    if reason in GATEWAY_REASONS:
+def _may_have_moved_money(reason: str, step: str | None, source: str | None) -> bool:
+    if source == BENEFICIARY_BANK or step in AFTER_DEBIT_STEPS:
+        return True
+    if reason in TECHNICAL_REASONS:
+        return step not in BEFORE_DEBIT_STEPS
+    return reason not in CONFIGURATION_REASONS and not _is_customers(reason)
+
+
+def _blame(reason: str, source: str | None) -> Blame:
+    if reason == REASON_BLAMED_BY_SOURCE and source in SOURCE_BLAMES:
+        return SOURCE_BLAMES[source]
+    if reason in CONFIGURATION_REASONS:
         return Blame.GATEWAY
-    if reason in BANK_REASONS:
-        return Blame.BANK
-    return Blame.CUSTOMER if reason in CUSTOMER_REASONS or CUSTOMER_PATTERN.fullmatch(reason) else None
+    if _is_customers(reason):
+        return Blame.CUSTOMER
+    return TECHNICAL_REASONS.get(reason) or UNKNOWN_REASONS.get(reason) or Blame.NONE
+
+
+def _is_customers(reason: str) -> bool:
+    return reason in CUSTOMER_REASONS or CUSTOMER_PATTERN.fullmatch(reason) is not None
 
 
 class AttemptEnd(Struct, frozen=True):
@@ -170,10 +216,8 @@ def attempt_end(verdict: Verdict) -> AttemptEnd:
             return AttemptEnd(AttemptStatus.SUCCESS, None, Blame.NONE, ref)
         case ActionRequired(transaction_ref=ref):
             return AttemptEnd(AttemptStatus.REQUIRES_ACTION, None, Blame.NONE, ref)
-        case NotSent(error_code=code, blame=blame) | GatewayDecline(error_code=code, blame=blame):
+        case NotSent(code, blame) | GatewayDecline(code, blame) | FinalDecline(code, blame):
             return AttemptEnd(AttemptStatus.FAILURE, code, blame)
-        case CustomerDecline(error_code=code):
-            return AttemptEnd(AttemptStatus.FAILURE, code, Blame.CUSTOMER)
         case Unknown(error_code=code, blame=blame, transaction_ref=ref):
             return AttemptEnd(AttemptStatus.TIMEOUT, code, blame, ref)
 
@@ -206,7 +250,7 @@ def next_step(verdict: Verdict, *, may_continue: bool, only_not_sent: bool) -> T
             return TryNext(verdict)
         case NotSent() | GatewayDecline() if only_not_sent:
             return Finish(Status.FAILURE, GATEWAYS_UNAVAILABLE)
-        case NotSent(error_code=code) | GatewayDecline(error_code=code) | CustomerDecline(error_code=code):
+        case NotSent(error_code=code) | GatewayDecline(error_code=code) | FinalDecline(error_code=code):
             return Finish(Status.FAILURE, code)
         case Unknown():
             return Finish(Status.PENDING_VERIFICATION)

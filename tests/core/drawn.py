@@ -13,7 +13,7 @@ from pgw.core.outcome import (
     ActionRequired,
     Blame,
     Captured,
-    CustomerDecline,
+    FinalDecline,
     GatewayDecline,
     NotSent,
     Unknown,
@@ -240,7 +240,7 @@ captures = st.builds(Captured, codes, amounts, currencies)
 actions = st.builds(ActionRequired, codes, st.builds(NextAction, type=codes, url=st.just("upi://pay")))
 not_sent = st.builds(NotSent, codes.map("NOT_SENT_{}".format), blames)
 gateway_declines = st.builds(GatewayDecline, codes, st.sampled_from([Blame.GATEWAY, Blame.BANK, Blame.NETWORK]))
-customer_declines = st.builds(CustomerDecline, codes)
+customer_declines = st.builds(FinalDecline, codes)
 unknowns = st.builds(Unknown, codes, blames)
 verdicts: st.SearchStrategy[Verdict] = st.one_of(
     captures, actions, not_sent, gateway_declines, customer_declines, unknowns

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from pgw.core.breaker import Breaker, Caller, Cause, Lease, Rules, Sign, State, shifted, sign_of
-from pgw.core.outcome import ActionRequired, Blame, CustomerDecline, GatewayDecline, NotSent, Unknown, attempt_end
+from pgw.core.outcome import ActionRequired, Blame, FinalDecline, GatewayDecline, NotSent, Unknown, attempt_end
 from pgw.core.payment import NextAction
 from pgw.core.transition import (
     ENOUGH_GOOD,
@@ -320,7 +320,7 @@ def test_one_probe_or_ten_can_be_asked_for() -> None:
         (NotSent("NOT_SENT_POOL", Blame.NONE), Sign.NOTHING),
         (GatewayDecline("SERVER", Blame.GATEWAY), Sign.FAILED),
         (GatewayDecline("BANK_DOWN", Blame.BANK), Sign.NOTHING),
-        (CustomerDecline("NO_FUNDS"), Sign.NOTHING),
+        (FinalDecline("NO_FUNDS"), Sign.NOTHING),
         (Unknown("TIMEOUT", Blame.GATEWAY), Sign.TIMED_OUT),
         (Unknown("TIMEOUT", Blame.NETWORK), Sign.NOTHING),
     ],

@@ -30,7 +30,7 @@ from pgw.core.outcome import (
     ActionRequired,
     Blame,
     Captured,
-    CustomerDecline,
+    FinalDecline,
     GatewayDecline,
     NotSent,
     Unknown,
@@ -70,7 +70,7 @@ def test_the_end_of_patience_is_the_day_banks_must_have_reversed_an_unconfirmed_
 
 def test_an_enquiry_can_prove_neither_that_nothing_was_sent_nor_that_all_is_open() -> None:
     """What is not definitive is Undecided, and settles nothing: `settle` does not take it."""
-    assert set(get_args(Finding)) == {Captured, GatewayDecline, CustomerDecline, Authorized, Undecided}
+    assert set(get_args(Finding)) == {Captured, GatewayDecline, FinalDecline, Authorized, Undecided}
     assert set(get_args(Settled)) == set(get_args(Finding)) - {Authorized, Undecided}
     assert set(get_args(Settled)) & {NotSent, Unknown, ActionRequired} == set()
 
@@ -92,7 +92,7 @@ def test_a_capture_of_anything_else_is_for_a_person_to_judge(found: Captured, am
 
 @given(gateway_declines | customer_declines, amounts, currencies)
 def test_a_definitive_no_ends_the_payment_with_its_reason(
-    found: GatewayDecline | CustomerDecline, amount_minor: int, currency: str
+    found: GatewayDecline | FinalDecline, amount_minor: int, currency: str
 ) -> None:
     settled = settle(found, amount_minor, currency)
     assert (settled.end.status, settled.end.error_code) == (AttemptStatus.FAILURE, found.error_code)
@@ -171,7 +171,7 @@ def test_a_definitive_answer_is_taken_whenever_it_comes(
     after: timedelta, earlier: list[tuple[timedelta, Pending]]
 ) -> None:
     seen = [Answer(NOON + at, each) for at, each in earlier]
-    for found in (Captured("ref", 1000, "INR"), GatewayDecline("X", Blame.BANK), CustomerDecline("Y"), Unfit("ref")):
+    for found in (Captured("ref", 1000, "INR"), GatewayDecline("X", Blame.BANK), FinalDecline("Y"), Unfit("ref")):
         assert judge(found, _known(), seen, NOON + after) == found
 
 
@@ -194,7 +194,7 @@ def test_a_lapse_blames_whom_its_reason_blames() -> None:
     ("finding", "word"),
     [
         (Captured("ref", 1, "INR"), "SUCCESS"),
-        (CustomerDecline("CARD_EXPIRED"), "FAILURE"),
+        (FinalDecline("CARD_EXPIRED"), "FAILURE"),
         (Authorized("ref", 1, "INR"), "AUTHORIZED"),
         (Unfit("ref"), "AUTHORIZED"),
         *[(Undecided(each), each.value) for each in Pending],

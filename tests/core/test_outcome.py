@@ -1,5 +1,6 @@
 """Money that may have moved leads to no other gateway, whatever was asked for and however it is said."""
 
+from itertools import product
 from typing import get_args, get_type_hints
 
 import pytest
@@ -7,16 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgw.core.outcome import (
-    BANK_REASONS,
+    AFTER_DEBIT_STEPS,
+    BEFORE_DEBIT_STEPS,
+    BENEFICIARY_BANK,
+    CONFIGURATION_REASONS,
     CUSTOMER_REASONS,
-    GATEWAY_REASONS,
     GATEWAYS_UNAVAILABLE,
-    MONEY_STEPS,
+    SOURCE_BLAMES,
+    TECHNICAL_REASONS,
     UNKNOWN_REASONS,
     ActionRequired,
     Blame,
     Captured,
-    CustomerDecline,
+    FinalDecline,
     Finish,
     GatewayDecline,
     NotSent,
@@ -32,11 +36,11 @@ from pgw.core.payment import AttemptStatus, NextAction, Status
 from tests.core.drawn import amounts, captures, currencies, gateway_declines, not_sent, unknowns, verdicts
 
 BOOLEANS = (False, True)
-REASONS = sorted(GATEWAY_REASONS | BANK_REASONS | CUSTOMER_REASONS | UNKNOWN_REASONS)
-STEPS = [None, "payment_initiation", "payment_authentication", "payment_authorization", *sorted(MONEY_STEPS)]
-FALLBACK_BLAMES = {Blame.GATEWAY, Blame.BANK, Blame.NETWORK}
-
-BEFORE_THE_DEBIT = None
+REASONS = sorted({*CONFIGURATION_REASONS, *TECHNICAL_REASONS, *CUSTOMER_REASONS, *UNKNOWN_REASONS})
+SAYS_NOTHING = (None, "", "NA", "never_heard_of")
+BETWEEN = ("payment_authentication", "payment_authorization", "payment_debit_request", "payment_debit_response")
+STEPS = [*SAYS_NOTHING, *sorted(BEFORE_DEBIT_STEPS), *BETWEEN, *sorted(AFTER_DEBIT_STEPS)]
+SOURCES = [*SAYS_NOTHING, BENEFICIARY_BANK, *sorted(SOURCE_BLAMES)]
 
 
 def test_the_only_way_to_the_next_gateway_takes_a_proof_that_no_money_moved() -> None:
@@ -45,21 +49,22 @@ def test_the_only_way_to_the_next_gateway_takes_a_proof_that_no_money_moved() ->
 
 @pytest.mark.parametrize("only_not_sent", BOOLEANS)
 @pytest.mark.parametrize("may_continue", BOOLEANS)
-def test_no_refusal_a_gateway_can_word_leads_on_unless_it_is_a_decline_blamed_elsewhere(
+def test_no_refusal_a_gateway_can_word_leads_on_unless_no_money_moved_and_the_gateway_is_to_blame(
     may_continue: bool, only_not_sent: bool
 ) -> None:
-    """All reasons and steps of the tables, in every state of the chain."""
-    for reason in [*REASONS, "", "never_heard_of", "INSUFFICIENT_FUNDS"]:
-        for step in STEPS:
-            verdict = declined(reason, step)
-            after = next_step(verdict, may_continue=may_continue, only_not_sent=only_not_sent)
-            if isinstance(verdict, Unknown):
-                assert after == Finish(Status.PENDING_VERIFICATION)
-            elif isinstance(after, TryNext):
-                assert isinstance(verdict, GatewayDecline)
-                assert verdict.blame in FALLBACK_BLAMES
-                assert reason not in UNKNOWN_REASONS
-                assert may_continue
+    """All reasons, steps and sources of the tables, in every state of the chain."""
+    for reason, step, source in product([*REASONS, "", "never_heard_of", "INSUFFICIENT_FUNDS"], STEPS, SOURCES):
+        verdict = declined(reason, step, source)
+        after = next_step(verdict, may_continue=may_continue, only_not_sent=only_not_sent)
+        if isinstance(verdict, Unknown):
+            assert after == Finish(Status.PENDING_VERIFICATION)
+        elif isinstance(after, TryNext):
+            assert isinstance(verdict, GatewayDecline)
+            assert verdict.blame is Blame.GATEWAY
+            assert reason in CONFIGURATION_REASONS or (reason in TECHNICAL_REASONS and step in BEFORE_DEBIT_STEPS)
+            assert source != BENEFICIARY_BANK
+            assert step not in AFTER_DEBIT_STEPS
+            assert may_continue
 
 
 @given(unknowns, st.booleans(), st.booleans())
@@ -73,7 +78,7 @@ def test_an_unknown_outcome_is_verified_in_every_state_of_the_chain(
 @given(st.text() | st.sampled_from(REASONS), st.none() | st.text() | st.sampled_from(STEPS))
 def test_a_reason_the_tables_do_not_know_is_unknown(reason: str, step: str | None) -> None:
     verdict = declined(reason, step)
-    known = reason in GATEWAY_REASONS | BANK_REASONS | CUSTOMER_REASONS
+    known = reason in {*CONFIGURATION_REASONS, *TECHNICAL_REASONS, *CUSTOMER_REASONS}
     assert known or isinstance(verdict, Unknown)
 
 
@@ -98,37 +103,63 @@ def test_the_reasons_that_leave_it_open_are_those_of_the_table() -> None:
         # Not in the table's list, but its meaning is that the debit went through.
         "credit_failed",
     }
-    assert expected == UNKNOWN_REASONS
+    assert expected == set(UNKNOWN_REASONS)
 
 
-@pytest.mark.parametrize("step", sorted(MONEY_STEPS))
+MAY_FOLLOW_A_DEBIT = [*SAYS_NOTHING, *BETWEEN, *sorted(AFTER_DEBIT_STEPS)]
+
+
+@pytest.mark.parametrize("step", MAY_FOLLOW_A_DEBIT)
+@pytest.mark.parametrize("reason", TECHNICAL_REASONS)
+def test_a_technical_fault_is_unknown_unless_its_step_comes_before_the_debit(reason: str, step: str | None) -> None:
+    assert declined(reason, step) == Unknown(reason.upper(), TECHNICAL_REASONS[reason])
+
+
+@pytest.mark.parametrize("step", sorted(BEFORE_DEBIT_STEPS))
+@pytest.mark.parametrize("reason", TECHNICAL_REASONS)
+def test_a_technical_fault_before_the_debit_is_definitive_and_falls_back_only_from_the_gateways_own(
+    reason: str, step: str
+) -> None:
+    """Banks and apps go with the customer to every gateway."""
+    verdict = declined(reason, step)
+    after = next_step(verdict, may_continue=True, only_not_sent=False)
+    if TECHNICAL_REASONS[reason] is Blame.GATEWAY:
+        assert verdict == GatewayDecline(reason.upper(), Blame.GATEWAY)
+        assert after == TryNext(verdict)
+    else:
+        assert verdict == FinalDecline(reason.upper(), Blame.BANK)
+        assert after == Finish(Status.FAILURE, reason.upper())
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_no_reason_is_definitive_at_the_receiving_bank_or_after_the_debit(reason: str) -> None:
+    assert isinstance(declined(reason, "payment_initiation", BENEFICIARY_BANK), Unknown)
+    for step in AFTER_DEBIT_STEPS:
+        assert isinstance(declined(reason, step), Unknown)
+
+
 @pytest.mark.parametrize(
-    "reason",
-    ["gateway_technical_error", "bank_technical_error", "issuer_technical_error", "upi_app_technical_error"],
-)
-def test_a_technical_error_at_or_after_the_debit_is_unknown(reason: str, step: str) -> None:
-    assert isinstance(declined(reason, step), Unknown)
-    assert isinstance(declined(reason, BEFORE_THE_DEBIT), GatewayDecline)
-
-
-@pytest.mark.parametrize(
-    ("reason", "blame"),
+    ("source", "blame"),
     [
-        ("gateway_technical_error", Blame.GATEWAY),
-        ("payment_declined_due_to_high_traffic", Blame.GATEWAY),
-        ("payment_method_not_enabled", Blame.GATEWAY),
-        ("merchant_not_activated", Blame.GATEWAY),
-        ("bank_technical_error", Blame.BANK),
-        ("bank_not_available", Blame.BANK),
-        ("bank_cutoff_in_progress", Blame.BANK),
-        ("issuer_technical_error", Blame.BANK),
-        ("psp_not_available", Blame.BANK),
-        ("upi_app_technical_error", Blame.BANK),
+        *((each, Blame.GATEWAY) for each in (*SAYS_NOTHING, "gateway", "internal")),
+        *((each, Blame.BANK) for each in ("bank", "issuer", "issuer_bank", "customer_psp")),
+        ("network", Blame.NETWORK),
+        ("customer", Blame.CUSTOMER),
+        ("business", Blame.NONE),
     ],
 )
-def test_a_decline_that_is_the_gateways_or_the_banks_fault_may_be_tried_elsewhere(reason: str, blame: Blame) -> None:
+def test_high_traffic_is_blamed_on_its_source_and_falls_back_only_from_the_gateways(
+    source: str | None, blame: Blame
+) -> None:
+    verdict = declined("payment_declined_due_to_high_traffic", "payment_initiation", source)
+    assert attempt_end(verdict).blame is blame
+    assert isinstance(verdict, GatewayDecline) == (blame is Blame.GATEWAY)
+
+
+@pytest.mark.parametrize("reason", sorted(CONFIGURATION_REASONS))
+def test_an_account_that_is_not_set_up_for_a_payment_leads_to_another_gateway(reason: str) -> None:
     verdict = declined(reason)
-    assert verdict == GatewayDecline(reason.upper(), blame)
+    assert verdict == GatewayDecline(reason.upper(), Blame.GATEWAY)
     assert next_step(verdict, may_continue=True, only_not_sent=False) == TryNext(verdict)
 
 
@@ -149,7 +180,7 @@ def test_a_decline_that_is_the_gateways_or_the_banks_fault_may_be_tried_elsewher
     ],
 )
 def test_a_decline_that_lies_with_the_customer_ends_the_payment(reason: str) -> None:
-    after = next_step(declined(reason, "payment_response"), may_continue=True, only_not_sent=False)
+    after = next_step(declined(reason, "payment_debit_request"), may_continue=True, only_not_sent=False)
     assert after == Finish(Status.FAILURE, reason.upper())
 
 
@@ -188,7 +219,7 @@ def test_an_attempt_is_written_down_as_what_it_was(verdict: Verdict) -> None:
         ActionRequired: AttemptStatus.REQUIRES_ACTION,
         NotSent: AttemptStatus.FAILURE,
         GatewayDecline: AttemptStatus.FAILURE,
-        CustomerDecline: AttemptStatus.FAILURE,
+        FinalDecline: AttemptStatus.FAILURE,
         Unknown: AttemptStatus.TIMEOUT,
     }
     end = attempt_end(verdict)
@@ -203,8 +234,8 @@ def test_an_attempt_is_written_down_as_what_it_was(verdict: Verdict) -> None:
         (Captured("ref", 1, "INR"), Blame.NONE),
         (ActionRequired("ref", NextAction(type="intent", url="upi://pay")), Blame.NONE),
         (NotSent("NOT_SENT_REFUSED", Blame.NETWORK), Blame.NETWORK),
-        (GatewayDecline("BANK_NOT_AVAILABLE", Blame.BANK), Blame.BANK),
-        (CustomerDecline("CARD_EXPIRED"), Blame.CUSTOMER),
+        (FinalDecline("BANK_NOT_AVAILABLE", Blame.BANK), Blame.BANK),
+        (FinalDecline("CARD_EXPIRED"), Blame.CUSTOMER),
         (Unknown("READ_TIMEOUT", Blame.GATEWAY), Blame.GATEWAY),
     ],
 )

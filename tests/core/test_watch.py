@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
-from pgw.core.outcome import Captured, CustomerDecline, NotSent, Unknown, Verdict, attempt_end
+from pgw.core.outcome import Captured, FinalDecline, NotSent, Unknown, Verdict, attempt_end
 from pgw.core.watch import Reverse, WatchState, look, may_try_again, next_look_at, watch_of
 from tests.core.drawn import captures, verdicts
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT
@@ -33,7 +33,7 @@ def test_exactly_what_failed_and_may_have_been_sent_is_watched_for_five_days(ver
 def test_known_ends() -> None:
     ends = [attempt_end(each) for each in (CUSTOMER_DECLINE, GATEWAY_DECLINE, NOT_SENT, CAPTURED)]
     assert [watch_of(end, NOON, NOON, Random(0)) is not None for end in ends] == [True, True, False, False]
-    absent = watch_of(attempt_end(CustomerDecline("ABSENT")), NOON, NOON, Random(0))
+    absent = watch_of(attempt_end(FinalDecline("ABSENT")), NOON, NOON, Random(0))
     assert absent is not None
     assert absent.cause == "ABSENT"
 

@@ -122,3 +122,13 @@ def refuses(status: int, *headers: str) -> Breaks:
         await talk.say(said(status, document, *headers))
 
     return breaks
+
+
+def declines(reason: str, step: str | None, source: str | None) -> Breaks:
+    """Answer with a refusal that names a reason, a step and a source."""
+
+    async def breaks(talk: Talk, _: bytes) -> None:
+        error = {"code": "GATEWAY_ERROR", "description": "Payment failed", "reason": reason}
+        await talk.say(said(400, {"error": {**error, "step": step, "source": source}}))
+
+    return breaks

@@ -49,6 +49,7 @@ class Payment(Struct, frozen=True):
     status: str
     error_reason: str | None = None
     error_step: str | None = None
+    error_source: str | None = None
 
 
 class Step(Struct, frozen=True):
@@ -72,6 +73,7 @@ class Fault(Struct, frozen=True):
     code: str
     reason: str | None = None
     step: str | None = None
+    source: str | None = None
 
 
 class Refusal(Struct, frozen=True):
@@ -140,9 +142,9 @@ def refused(reply: Reply) -> NotSent | Decline | Unknown:
     if reply.status >= SERVER_FAULT:
         return Unknown(f"HTTP_{reply.status}", Blame.GATEWAY)
     refusal = read(reply.body, Refusal)
-    if refusal is None or refusal.error.reason is None:
+    if refusal is None or not refusal.error.reason:
         return Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)
-    return declined(refusal.error.reason, refusal.error.step)
+    return declined(refusal.error.reason, refusal.error.step, refusal.error.source)
 
 
 def outcome(orders: Sequence[Order], payments: Sequence[Payment]) -> Finding:
@@ -181,9 +183,9 @@ def _contradiction(orders: Sequence[Order], payments: Sequence[Payment]) -> Unde
 
 
 def _failed(payment: Payment) -> Decline | Undecided:
-    if payment.error_reason is None:
+    if not payment.error_reason:
         return Undecided(Pending.FAILED)
-    answer = declined(payment.error_reason, payment.error_step)
+    answer = declined(payment.error_reason, payment.error_step, payment.error_source)
     return Undecided(Pending.FAILED, answer.error_code) if isinstance(answer, Unknown) else answer
 
 

@@ -19,6 +19,8 @@ FOREVER_S = 3600.0
 
 CUSTOMER_REASON = "payment_cancelled"
 GATEWAY_REASON = "gateway_technical_error"
+DECLINE_STEP = "payment_initiation"
+"""Where every decline of these gateways happens: before the debit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Sandbox:
         if acts.answers_after_s:
             await self._clock.sleep(acts.answers_after_s)
         if acts.reason is not None:
-            return declined(acts.reason)
+            return declined(acts.reason, DECLINE_STEP)
         return Captured(transaction_ref, order.amount_minor, order.currency)
 
     async def enquire(self, reference: Reference) -> Finding:
@@ -116,7 +118,7 @@ class Sandbox:
             return Captured(line.transaction_ref, line.amount_minor, line.currency)
         if line.status is Entry.REVERSED:
             return Undecided(Pending.RETURNED, "REFUNDED")
-        return _definitive(declined(line.reason or ""))
+        return _definitive(declined(line.reason or "", DECLINE_STEP))
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Do nothing: this gateway captures as it charges, and never answers that it has only authorised."""

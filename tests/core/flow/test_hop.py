@@ -10,7 +10,7 @@ from pgw.core.flow.hop import OUTSIDE_EPOCHS
 from pgw.core.flow.take import take
 from pgw.core.ledger.payments_seen import decision_of
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
-from pgw.core.outcome import Blame, CustomerDecline, NotSent, Unknown, Verdict
+from pgw.core.outcome import Blame, FinalDecline, NotSent, Unknown, Verdict
 from pgw.core.override import Override
 from pgw.core.payment import Status
 from pgw.core.policy import RetryPolicy
@@ -209,7 +209,7 @@ SIGNS: list[tuple[Verdict, Sign]] = [
     (ACTION, Sign.GOOD),
     (GATEWAY_DECLINE, Sign.FAILED),
     (CUSTOMER_DECLINE, Sign.NOTHING),
-    (CustomerDecline("PAYMENT_CANCELLED"), Sign.NOTHING),
+    (FinalDecline("PAYMENT_CANCELLED"), Sign.NOTHING),
     (NOT_SENT, Sign.NOTHING),
     (NotSent("NOT_SENT_REFUSED", Blame.GATEWAY), Sign.NOT_SENT),
     (UNKNOWN, Sign.TIMED_OUT),

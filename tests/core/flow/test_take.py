@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.take import take
 from pgw.core.ledger.payments_seen import attempts_of, by_id
-from pgw.core.outcome import Captured, CustomerDecline, GatewayDecline, NotSent, Unknown
+from pgw.core.outcome import Captured, FinalDecline, GatewayDecline, NotSent, Unknown
 from pgw.core.payment import AttemptStatus, Payment, Status
 from pgw.core.policy import RetryPolicy
 from pgw.core.ports import ChargeOrder
@@ -61,7 +61,7 @@ def _end(act: Act, only_not_sent: bool) -> End | None:
             return Status.PENDING_VERIFICATION, None
         case NotSent() | GatewayDecline():
             return None
-        case CustomerDecline(error_code=code):
+        case FinalDecline(error_code=code):
             return Status.FAILURE, code
         case _:
             return Status.REQUIRES_ACTION, None

@@ -18,7 +18,7 @@ from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payments_seen import attempts_of, by_id
 from pgw.core.ledger.tables import attempts, outbox
 from pgw.core.ledger.verifications import WIN, verification_of
-from pgw.core.outcome import Captured, CustomerDecline, GatewayDecline
+from pgw.core.outcome import Captured, FinalDecline, GatewayDecline
 from pgw.core.payment import Payment, Status
 from pgw.core.ports import ChargeOrder
 from tests.doubles import (
@@ -70,7 +70,7 @@ async def _next_check(stage: Stage) -> datetime | None:
     ids=["captured", "customer", "gateway", "other amount", "other currency"],
 )
 def test_a_definitive_answer_ends_the_payment(
-    stage: Stage, found: Captured | CustomerDecline | GatewayDecline, status: Status, failure_code: str | None
+    stage: Stage, found: Captured | FinalDecline | GatewayDecline, status: Status, failure_code: str | None
 ) -> None:
     async def scenario() -> None:
         scene, payment = await _unknown(stage)
@@ -324,7 +324,7 @@ def test_whatever_a_gateway_answers_the_first_definitive_answer_ends_it(
             shown = await _seen(scene, payment.payment_id)
             (attempt,) = await stage.ledger.read(attempts_of, payment.payment_id)
             assert shown.status.is_final is (str(attempt.status) in {"SUCCESS", "FAILURE"})
-            if asked and isinstance(answer, Captured | CustomerDecline):
+            if asked and isinstance(answer, Captured | FinalDecline):
                 assert shown.status is (Status.SUCCESS if isinstance(answer, Captured) else Status.FAILURE)
             assert scene.charges == [("g1", 1)]
 

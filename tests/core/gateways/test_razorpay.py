@@ -18,7 +18,7 @@ from pgw.core.outcome import (
     ActionRequired,
     Blame,
     Captured,
-    CustomerDecline,
+    FinalDecline,
     GatewayDecline,
     NotSent,
     Unknown,
@@ -175,7 +175,7 @@ def test_without_an_order_nothing_was_sent(answer: Answer) -> None:
             fault("gateway_technical_error", "payment_initiation"),
             GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY),
         ),
-        (fault("payment_cancelled"), CustomerDecline("PAYMENT_CANCELLED")),
+        (fault("payment_cancelled"), FinalDecline("PAYMENT_CANCELLED")),
         (fault(None, status=401), NotSent("NOT_SENT_AUTH", Blame.NONE)),
         (fault(None, status=429), NotSent("NOT_SENT_RATE_LIMITED", Blame.GATEWAY)),
     ],
@@ -227,7 +227,7 @@ FAILED = {"error_reason": "payment_cancelled", "error_step": "payment_authentica
     [
         ([], Undecided(Pending.ABSENT)),
         ([paid("created", 1)], Undecided(Pending.STILL_PENDING, "CREATED")),
-        ([paid("failed", 1, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
+        ([paid("failed", 1, **FAILED)], FinalDecline("PAYMENT_CANCELLED")),
         ([paid("failed", 1, error_reason="payment_timed_out")], Undecided(Pending.FAILED, "PAYMENT_TIMED_OUT")),
         ([paid("failed", 1)], Undecided(Pending.FAILED)),
         ([paid("authorized", 1)], Authorized("pay_1", 1000, "INR")),
@@ -237,7 +237,7 @@ FAILED = {"error_reason": "payment_cancelled", "error_step": "payment_authentica
         ([paid("failed", 1, **FAILED), paid("created", 2)], Undecided(Pending.STILL_PENDING, "CREATED")),
         ([paid("unheard_of", 1), paid("failed", 2, **FAILED)], Undecided(Pending.STILL_PENDING, "UNHEARD_OF")),
         ([paid("refunded", 1)], Undecided(Pending.RETURNED, "REFUNDED")),
-        ([paid("refunded", 1), paid("failed", 2, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
+        ([paid("refunded", 1), paid("failed", 2, **FAILED)], FinalDecline("PAYMENT_CANCELLED")),
         ([paid("captured", 1), paid("captured", 2)], Undecided(Pending.STILL_PENDING, "SEVERAL_CAPTURED")),
         ([paid("authorized", 1), paid("authorized", 2)], Authorized("pay_2", 1000, "INR")),
         (
@@ -245,7 +245,7 @@ FAILED = {"error_reason": "payment_cancelled", "error_step": "payment_authentica
             Undecided(Pending.FAILED, "PAYMENT_TIMED_OUT"),
         ),
         ([paid("failed", 1), paid("failed", 2, **FAILED)], Undecided(Pending.FAILED)),
-        ([paid("failed", 1, **FAILED), paid("failed", 2, **FAILED)], CustomerDecline("PAYMENT_CANCELLED")),
+        ([paid("failed", 1, **FAILED), paid("failed", 2, **FAILED)], FinalDecline("PAYMENT_CANCELLED")),
     ],
 )
 def test_an_enquiry_reduces_over_all_payments_of_the_order(payments: list[dict[str, Any]], finding: Finding) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pgw.core.enquiry import Finding, Pending, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import Sandbox
-from pgw.core.outcome import Blame, Captured, CustomerDecline, GatewayDecline, Verdict
+from pgw.core.outcome import Blame, Captured, FinalDecline, GatewayDecline, Verdict
 from pgw.core.payment import Card, Instrument, Netbanking, Upi
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
 from tests.doubles import NOON, VirtualClock
@@ -18,7 +18,7 @@ from tests.doubles import NOON, VirtualClock
 PAYMENT = "019b8e07-4601-7d8e-91b7-584a2265b1f5"
 REF = "hdfc_019b8e0746017d8e91b7584a2265b1f5_1"
 PAID = Captured(REF, 1000, "INR")
-CANCELLED = CustomerDecline("PAYMENT_CANCELLED")
+CANCELLED = FinalDecline("PAYMENT_CANCELLED")
 FAULT = GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY)
 
 
