@@ -9,17 +9,17 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import uvloop
 
-from pgw.core.context import SEED_BANKS, make_context
-from pgw.core.facts import Announced, Ended, Item, closing, opening, subject_of
-from pgw.core.flow.entropy import Entropy
+from pgw.core.flow.runtime.entropy import Entropy
 from pgw.core.ids import uuid7
-from pgw.core.ledger import store
 from pgw.core.ledger.configuration import SANDBOX_GATEWAYS
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine import store
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN
-from pgw.core.outcome import Captured, Finish, attempt_end
-from pgw.core.payment import Method, PaymentRequest, Status, Upi
-from pgw.core.plan import Snapshot, make_plan, seed_of
+from pgw.core.payment.outcome import Captured, Finish, attempt_end
+from pgw.core.payment.payment import Method, PaymentRequest, Status, Upi
+from pgw.core.routing.context import SEED_BANKS, make_context
+from pgw.core.routing.plan import Snapshot, make_plan, seed_of
+from pgw.core.writes.attempts import Announced, Ended, Item, closing, opening, subject_of
 
 REQUEST = PaymentRequest(
     amount_minor=1000,

@@ -13,13 +13,13 @@ import psycopg
 from redis.asyncio import Redis
 
 from pgw.assembly import open_hot
-from pgw.core.facts import Ended, Event, Subject, event_of
-from pgw.core.flow.aggregate import Consumer
-from pgw.core.flow.clock import SystemClock
+from pgw.core.flow.metrics.consume import Consumer
+from pgw.core.flow.runtime.clock import SystemClock
 from pgw.core.ids import uuid7
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.store import identity, upgrade
-from pgw.core.outcome import Blame, Captured, FinalDecline, GatewayDecline, Unknown, attempt_end
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.store import identity, upgrade
+from pgw.core.payment.outcome import Blame, Captured, FinalDecline, GatewayDecline, Unknown, attempt_end
+from pgw.core.writes.attempts import Ended, Event, Subject, event_of
 from pgw.settings import Settings
 from pgw.workers.metrics import LineBack, open_line_back
 

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.arrivals import Sent, load  # found beside this folder, not installed
 from benchmarks.circle import Circle, circle
 from benchmarks.line_back import Figures, measured
-from pgw.core.flow.clock import SystemClock
-from pgw.core.flow.mirror import Mirror
-from pgw.core.flow.pulse import PULSE_EVERY_S
+from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.runtime.clock import SystemClock
+from pgw.core.flow.runtime.refresh import PULSE_EVERY_S
 from pgw.core.hot.on_redis import OnRedis
 from pgw.settings import load as load_settings
 from tests.services import fresh_database, postgres_server, redis_server

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.arrivals import load  # found beside this folder, not installed
 from benchmarks.circle import Circle, circle
-from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.sandbox import drawn
+from pgw.core.routing.gateway import SandboxBehaviour
 
 RATES = {"hdfc": 0.94, "icici": 0.92, "axis": 0.90}
 LATENCY_MS = 30

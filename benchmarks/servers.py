@@ -14,8 +14,8 @@ import msgspec
 import uvloop
 from sanic import HTTPResponse, Request, Sanic
 
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.payment import PaymentRequest
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.payment.payment import PaymentRequest
 from pgw.server.app import create_app
 from pgw.settings import load
 

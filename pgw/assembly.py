@@ -7,16 +7,15 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from random import Random
 
-from pgw.core.flow.auditor import Auditor
-from pgw.core.flow.breakers import Breakers
-from pgw.core.flow.clock import SystemClock
-from pgw.core.flow.entropy import Entropy
-from pgw.core.flow.keyring import Keyring
-from pgw.core.flow.mirror import Mirror
-from pgw.core.flow.owned import OwnedTasks
-from pgw.core.flow.pulse import Pulse
-from pgw.core.flow.snapshot import Snapshots
-from pgw.core.gateway import SandboxBehaviour
+from pgw.core.flow.breakers.circuit import Breakers
+from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.money.invariant_check import Auditor
+from pgw.core.flow.runtime.clock import SystemClock
+from pgw.core.flow.runtime.entropy import Entropy
+from pgw.core.flow.runtime.merchant_keys import Keyring
+from pgw.core.flow.runtime.refresh import Pulse
+from pgw.core.flow.runtime.snapshot import Snapshots
+from pgw.core.flow.runtime.tasks import OwnedTasks
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import Sandbox, Told
 from pgw.core.hot.in_process import InProcess
@@ -24,11 +23,12 @@ from pgw.core.hot.on_redis import OnRedis, connect
 from pgw.core.hot.stream import Stream
 from pgw.core.ledger.breaker_history import last_shared
 from pgw.core.ledger.configuration import RAZORPAY, SANDBOX_GATEWAYS
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.store import identity
-from pgw.core.payment import Method
-from pgw.core.plan import Snapshot
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.store import identity
+from pgw.core.payment.payment import Method
 from pgw.core.ports import Clock, Gateway, Heartbeat, World
+from pgw.core.routing.gateway import SandboxBehaviour
+from pgw.core.routing.plan import Snapshot
 from pgw.failpoints import TrappedGateway, TrappedRunner, TrappedStream, armed
 from pgw.settings import Settings
 

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 
-from pgw.core.enquiry import Finding, Reversal
 from pgw.core.failpoint import APPEND, Deed, Failpoint, Moment
 from pgw.core.hot.on_redis import Server
 from pgw.core.hot.stream import Stream
-from pgw.core.ledger.phase import Item, Phase
-from pgw.core.ledger.writer import Runner
-from pgw.core.outcome import Verdict
+from pgw.core.ledger.engine.phase import Item, Phase
+from pgw.core.ledger.engine.writer import Runner
+from pgw.core.payment.outcome import Verdict
 from pgw.core.ports import ChargeOrder, Gateway, Reference
+from pgw.core.verification.enquiry import Finding, Reversal
 
 log = logging.getLogger(__name__)
 

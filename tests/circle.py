@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgw.core.facts import Event
-from pgw.core.flow.aggregate import Consumer
-from pgw.core.flow.leader import Alone
-from pgw.core.flow.relay import Relay
+from pgw.core.flow.metrics.consume import Consumer
+from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.relay import Relay
 from pgw.core.hot.on_redis import OnRedis, connect
 from pgw.core.hot.stream import Stream
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.metrics import fold
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.metrics.counters import fold
 from pgw.core.ports import HotState, Ledger
+from pgw.core.writes.attempts import Event
 from tests.core.hot.streams import GROUP, KEY
 from tests.doubles import LEDGER_ID, VirtualClock
 from tests.ledgers import opened

@@ -7,18 +7,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pgw.core.breaker import Admission, Key, Sign, State, View
-from pgw.core.flow.replay import Taken
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.ledger.payments_seen import attempts_of, by_id, by_key, decision_of
-from pgw.core.outcome import Verdict
-from pgw.core.override import Override, Pause
-from pgw.core.payment import Attempt, Payment
-from pgw.core.plan import Plan, Snapshot, recompute
-from pgw.core.policy import RetryPolicy
+from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.breaker import Admission, Key, Sign, State, View
+from pgw.core.breakers.override import Override, Pause
+from pgw.core.flow.payments.replay import Taken
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.ledger.payment_reads import attempts_of, by_id, by_key, decision_of
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Attempt, Payment
 from pgw.core.ports import ChargeOrder, Ledger
-from pgw.core.standing import Standing
+from pgw.core.routing.plan import Plan, Snapshot, recompute
+from pgw.core.routing.policy import RetryPolicy
 from tests.doubles import NOON, Act, OpenDoors, Scene, request_of, scene_of
 
 CHECKED_WITHIN_S = 3600.0 * 1.2

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from pgw.core.breaker import Admission, Key, Sign
-from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
-from pgw.core.flow.owned import OwnedTasks
-from pgw.core.gateway import GatewayConfig
-from pgw.core.outcome import (
+from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.breaker import Admission, Key, Sign
+from pgw.core.flow.runtime.tasks import OwnedTasks
+from pgw.core.payment.outcome import (
     ActionRequired,
     Blame,
     Captured,
@@ -21,11 +20,12 @@ from pgw.core.outcome import (
     Unknown,
     Verdict,
 )
-from pgw.core.payment import Instrument, Method, NextAction, PaymentRequest, Upi
-from pgw.core.plan import Snapshot
-from pgw.core.policy import RetryPolicy
+from pgw.core.payment.payment import Instrument, Method, NextAction, PaymentRequest, Upi
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Circuit, Clock, Gateway, Ledger, Reference, World
-from pgw.core.standing import Standing
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.verification.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LEDGER_ID = "5f0c2a52-8d4e-4a31-9f1e-0f2d7b6c1a00"

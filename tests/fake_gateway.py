@@ -11,10 +11,19 @@ from enum import StrEnum
 from itertools import count
 from typing import Any, Protocol
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
-from pgw.core.outcome import ActionRequired, Blame, Captured, FinalDecline, GatewayDecline, NotSent, Unknown, Verdict
-from pgw.core.payment import NextAction
+from pgw.core.payment.outcome import (
+    ActionRequired,
+    Blame,
+    Captured,
+    FinalDecline,
+    GatewayDecline,
+    NotSent,
+    Unknown,
+    Verdict,
+)
+from pgw.core.payment.payment import NextAction
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 
 
 class AdapterError(RuntimeError):

@@ -15,10 +15,19 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import Table, select
 
-from pgw.core.breaker import State
-from pgw.core.context import make_context
-from pgw.core.enquiry import CHECK_LEASE, Conclusion, settle
-from pgw.core.facts import (
+from pgw.core.breakers.breaker import State
+from pgw.core.ids import uuid7
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.ledger.engine.store import upgrade
+from pgw.core.ledger.engine.writer import Runner
+from pgw.core.ledger.payments import OPEN
+from pgw.core.payment.outcome import Finish, Unknown, Verdict, attempt_end, next_step
+from pgw.core.routing.context import make_context
+from pgw.core.routing.plan import Plan, make_plan, seed_of
+from pgw.core.verification.enquiry import CHECK_LEASE, Conclusion, settle
+from pgw.core.verification.late_capture import watch_of
+from pgw.core.writes.attempts import (
     Announced,
     Ended,
     Item,
@@ -29,16 +38,7 @@ from pgw.core.facts import (
     subject_of,
     turning,
 )
-from pgw.core.found import settling
-from pgw.core.ids import uuid7
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.payments import OPEN
-from pgw.core.ledger.phase import Phase
-from pgw.core.ledger.store import upgrade
-from pgw.core.ledger.writer import Runner
-from pgw.core.outcome import Finish, Unknown, Verdict, attempt_end, next_step
-from pgw.core.plan import Plan, make_plan, seed_of
-from pgw.core.watch import watch_of
+from pgw.core.writes.verification import settling
 from tests.doubles import CAPTURED, NOON, request_of, snapshot_of
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import pytest
 from pgw.assembly import House, open_house
 from pgw.core.failpoint import Deed, Failpoint, Moment
 from pgw.core.gateways.sandbox import Sandbox
-from pgw.core.ledger.on_sqlite import OnSqlite
+from pgw.core.ledger.engine.on_sqlite import OnSqlite
 from pgw.core.ports import Reference
 from pgw.failpoints import Trap, TrappedGateway, TrappedRunner, armed
 from pgw.settings import load

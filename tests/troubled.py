@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from pgw.core.ledger.phase import Phase
-from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
 from pgw.core.ports import Ledger
 
 T = TypeVar("T")

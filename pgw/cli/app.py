@@ -9,8 +9,8 @@ import typer
 from pgw.cli._typer import defer_pydantic
 from pgw.cli.exits import MEANINGS, CommandError, Exit, exit_of
 from pgw.cli.lazy import Lazy, LazyGroup
-from pgw.cli.screen import Live, Screen
-from pgw.cli.words import say, say_error
+from pgw.cli.views.messages import say, say_error
+from pgw.cli.views.screen import Live, Screen
 from pgw.core.errors import PgwError
 from pgw.settings import SETTINGS
 
@@ -52,10 +52,10 @@ def _finish(found: Screen | Live | None, output: str, *, quiet: bool, **_: objec
         return Exit.DONE
     chosen = "quiet" if quiet else output
     if isinstance(found, Live):
-        from pgw.cli.live import follow  # noqa: PLC0415  # help writes no data
+        from pgw.cli.views.live import follow  # noqa: PLC0415  # help writes no data
 
         return follow(found, chosen)
-    from pgw.cli.render import write  # noqa: PLC0415
+    from pgw.cli.views.render import write  # noqa: PLC0415
 
     write(found, chosen)
     return found.exit_code

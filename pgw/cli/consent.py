@@ -4,9 +4,9 @@ import shlex
 import sys
 from dataclasses import dataclass
 
-from pgw.cli.client import Client, member
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.words import clean, masked, readable
+from pgw.cli.transport.client import Client, member
+from pgw.cli.views.messages import clean, masked, readable
 
 DEVELOPMENT = "development"
 """The one environment where nothing is asked; a word this version does not know is taken for production."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.names import nearest
-from pgw.cli.screen import Row
+from pgw.cli.views.screen import Row
 
 TABLES = {
     "method_affinity": ("GATEWAY", "METHOD"),
@@ -57,8 +57,8 @@ def steps_of(document: Row, name: str) -> list[str]:
 
 def _key(table: str, key: str) -> str:
     """Check the second key of a table: a typo there would set what no payment ever asks for."""
-    from pgw.core.context import SizeBand  # noqa: PLC0415  # msgspec
-    from pgw.core.payment import Method  # noqa: PLC0415
+    from pgw.core.payment.payment import Method  # noqa: PLC0415
+    from pgw.core.routing.context import SizeBand  # noqa: PLC0415  # msgspec
 
     known = [each.value for each in (Method if table == "method_affinity" else SizeBand)]
     written = key.upper() if table == "method_affinity" else key.lower()

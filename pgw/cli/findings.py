@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pgw.cli.breakers import breaker_of, contradicted, named
-from pgw.cli.screen import Row
-from pgw.cli.spans import left, now, span
-from pgw.cli.timeline import moment
-from pgw.cli.words import masked
+from pgw.cli.views.breakers import breaker_of, contradicted, named
+from pgw.cli.views.durations import left, now, span
+from pgw.cli.views.messages import masked
+from pgw.cli.views.screen import Row
+from pgw.cli.views.timeline import moment
 from pgw.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def of_outbox(settings: Settings, *, is_served: bool) -> Iterator[Row]:
     """Look at the events of the ledger: what waits to be published, and what nobody could count."""
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
+    from pgw.core.ledger.engine.store import open_engine  # noqa: PLC0415
     from pgw.core.ledger.outbox import status  # noqa: PLC0415  # sqlalchemy
-    from pgw.core.ledger.store import open_engine  # noqa: PLC0415
 
     engine = open_engine(settings.database)
     try:

@@ -4,16 +4,16 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.screen import Screen, plain
-from pgw.cli.spans import now
-from pgw.cli.stores import on_store, read
+from pgw.cli.transport.stores import on_store, read
+from pgw.cli.views.durations import now
+from pgw.cli.views.screen import Screen, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
     from pathlib import Path
 
-    from pgw.core.case import Settlement
+    from pgw.core.money.audit_rows import Settlement
 
 COLUMNS = (plain("invariant"), plain("payment", "payment_id"), plain("what", folds=True))
 
@@ -23,8 +23,8 @@ def audit_money(settlement: "Path | None", since: "datetime | None") -> Screen:
     settings = on_store()
     from msgspec import to_builtins  # noqa: PLC0415
 
-    from pgw.core.invariants import MEANINGS  # noqa: PLC0415
     from pgw.core.ledger.audit_reads import MOST_PAYMENTS, audit  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.money.invariants import MEANINGS  # noqa: PLC0415
 
     lines = None if settlement is None else _settlement(settlement)
     found = read(settings, lambda connection: audit(connection, since, now(), lines))
@@ -55,7 +55,7 @@ def _settlement(path: "Path") -> "Settlement":
     """Read a list: JSON, an array of objects, or CSV with the same names in its first line."""
     from msgspec import DecodeError, ValidationError, convert, json  # noqa: PLC0415
 
-    from pgw.core.case import CAPTURED, REVERSED, Line, Settlement  # noqa: PLC0415
+    from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line, Settlement  # noqa: PLC0415
 
     try:
         if path.suffix == ".json":

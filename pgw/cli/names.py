@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pgw.cli.client import Client
 from pgw.cli.exits import CommandError, Exit
+from pgw.cli.transport.client import Client
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> CommandError:

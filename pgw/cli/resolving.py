@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pgw.cli.client import Client
 from pgw.cli.consent import DEVELOPMENT, Order, environment_of, reason_of
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.screen import Column, Row, Screen
-from pgw.cli.words import say
-from pgw.core.money import in_words
+from pgw.cli.transport.client import Client
+from pgw.cli.views.messages import say
+from pgw.cli.views.screen import Column, Row, Screen
+from pgw.core.payment.currency import in_words
 
 OUTCOMES = ("SUCCESS", "FAILURE")
 

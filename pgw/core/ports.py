@@ -8,13 +8,13 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from pgw.core.breaker import Admission, Breaker, Key, Sign
-from pgw.core.enquiry import Finding, Reversal
-from pgw.core.outcome import Blame, NotSent, Verdict
-from pgw.core.pace import Pace
-from pgw.core.payment import Client, Customer, Instrument
-from pgw.core.plan import Snapshot
-from pgw.core.standing import Standing
+from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.breaker import Admission, Breaker, Key, Sign
+from pgw.core.payment.outcome import Blame, NotSent, Verdict
+from pgw.core.payment.payment import Client, Customer, Instrument
+from pgw.core.routing.plan import Snapshot
+from pgw.core.verification.enquiry import Finding, Reversal
+from pgw.core.verification.rate_limit import Pace
 
 T = TypeVar("T")
 

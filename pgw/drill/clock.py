@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from pgw.core.flow.clock import SystemClock
+from pgw.core.flow.runtime.clock import SystemClock
 
 
 class MovableClock(SystemClock):

@@ -1,12 +1,12 @@
 """ChargeOrder -> Verdict, by a double that stands in for a configured gateway and misbehaves while it is told to."""
 
-from pgw.core.enquiry import Finding, Pending, Reversal, Undecided
-from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import FOREVER_S, OUT, Sandbox
-from pgw.core.outcome import Blame, Unknown, Verdict
-from pgw.core.payment import Method
+from pgw.core.payment.outcome import Blame, Unknown, Verdict
+from pgw.core.payment.payment import Method
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Reference
+from pgw.core.routing.gateway import SandboxBehaviour
+from pgw.core.verification.enquiry import Finding, Pending, Reversal, Undecided
 from pgw.drill.scenario import Kind
 
 QUICK_MS, SLOWER_MS = 20, 80

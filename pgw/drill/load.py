@@ -4,9 +4,9 @@ import asyncio
 
 from pgw.assembly import House
 from pgw.core.errors import PgwError
-from pgw.core.flow.take import take
-from pgw.core.payment import PaymentRequest
-from pgw.core.plan import is_degraded
+from pgw.core.flow.payments.take import take
+from pgw.core.payment.payment import PaymentRequest
+from pgw.core.routing.plan import is_degraded
 from pgw.drill.scorecard import REFUSED, Answer
 
 MOST_UNDER_WAY = 2_000

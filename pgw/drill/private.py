@@ -6,12 +6,12 @@ from typing import Any
 
 from msgspec import structs
 
-from pgw.core.context import make_context
 from pgw.core.errors import Code, PgwError
-from pgw.core.gateway import GatewayConfig
 from pgw.core.ledger.configuration import BANKS, GATEWAY, RAZORPAY, RETRY_POLICY, SANDBOX_GATEWAYS, SCORING, SEED
-from pgw.core.payment import Card, Client, Customer, Instrument, Method, Netbanking, PaymentRequest, Upi
-from pgw.core.plan import Snapshot, make_plan
+from pgw.core.payment.payment import Card, Client, Customer, Instrument, Method, Netbanking, PaymentRequest, Upi
+from pgw.core.routing.context import make_context
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot, make_plan
 from pgw.drill.scenario import Timing, scaled_rules, scaled_timeout_ms
 
 USUAL_AMOUNT_MINOR = 10_000

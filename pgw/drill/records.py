@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, select
 
-from pgw.core.breaker import State
+from pgw.core.breakers.breaker import State
 from pgw.core.ledger.tables import attempts, breaker_events, payments
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.drill.scorecard import Call
 
 ENDED = (Status.SUCCESS, Status.FAILURE, Status.MANUAL_REVIEW)

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 from msgspec import structs
 
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.configuration import GATEWAY, RAZORPAY
-from pgw.core.metrics import SLICE_S
-from pgw.core.plan import Snapshot
+from pgw.core.metrics.counters import SLICE_S
+from pgw.core.routing.plan import Snapshot
 from pgw.drill.clock import MovableClock
 from pgw.drill.cut import line_to_redis
 from pgw.drill.double import QUICK_MS, SLOWER_MS

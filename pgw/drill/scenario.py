@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct, structs
 
-from pgw.core.breaker import Rules
+from pgw.core.breakers.breaker import Rules
 
 
 class Kind(StrEnum):

@@ -7,7 +7,7 @@ from math import ceil
 from msgspec import Struct
 
 from pgw.core.gateways.book import Charge, Entry
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from pgw.drill.scenario import Kind
 
 REFUSED = "REFUSED"

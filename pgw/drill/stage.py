@@ -8,12 +8,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from pgw.assembly import House, open_house
-from pgw.core.flow.pulse import SERVES
+from pgw.core.flow.runtime.refresh import SERVES
 from pgw.core.gateways.book import Book
-from pgw.core.ledger import store
-from pgw.core.payment import PaymentRequest
-from pgw.core.plan import Snapshot
+from pgw.core.ledger.engine import store
+from pgw.core.payment.payment import PaymentRequest
 from pgw.core.ports import Clock, Gateway
+from pgw.core.routing.plan import Snapshot
 from pgw.drill.clock import MovableClock
 from pgw.drill.cut import Line
 from pgw.drill.double import QUICK_MS, SLOWER_MS, Double

@@ -18,11 +18,11 @@ from pgw.assembly import House
 from pgw.core.gateways.razorpay_events import RECEIPT, receipt_of
 from pgw.core.ledger.configuration import RAZORPAY
 from pgw.core.ports import Reference
-from pgw.core.webhook import signature_of
+from pgw.core.verification.webhook import signature_of
 from pgw.drill.scorecard import Answer, Storm
-from pgw.server import webhooks
-from pgw.server.guards import Asked, identify, label
-from pgw.server.problems import Problems
+from pgw.server.http.guards import Asked, identify, label
+from pgw.server.http.problems import Problems
+from pgw.server.routes import webhooks
 
 PER_PAYMENT = ("payment.failed", "payment.captured", "payment.authorized")
 """Told of each payment, in the order in which it cannot have happened."""

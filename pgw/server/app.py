@@ -7,13 +7,15 @@ from typing import Any
 from sanic import Sanic
 
 from pgw.assembly import open_house
-from pgw.core.flow.pulse import ASKS, SERVES
-from pgw.server import (
+from pgw.core.flow.runtime.refresh import ASKS, SERVES
+from pgw.server.http.codec import MAX_BODY
+from pgw.server.http.guards import Asked, identify, label
+from pgw.server.http.problems import Problems
+from pgw.server.routes import (
     breakers,
     gateways,
     metrics,
     openapi,
-    ops,
     overrides,
     pause,
     payments,
@@ -23,9 +25,7 @@ from pgw.server import (
     scoring,
     webhooks,
 )
-from pgw.server.codec import MAX_BODY
-from pgw.server.guards import Asked, identify, label
-from pgw.server.problems import Problems
+from pgw.server.routes import readiness as ops
 from pgw.settings import Settings
 from pgw.workers.embedded import line_back_of, loops, pulse
 

@@ -3,9 +3,9 @@
 from sanic import Request
 
 from pgw.core.ledger.at_risk import AtRisk, at_risk
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.risk import LONG_UNKNOWN, NONE, REVERSALS, Risk
-from pgw.server.guards import house_of
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.money.exposure import LONG_UNKNOWN, NONE, REVERSALS, Risk
+from pgw.server.http.guards import house_of
 from pgw.server.look import Look
 
 

@@ -21,10 +21,10 @@ from sanic import Sanic
 
 from pgw.assembly import House
 from pgw.core.errors import Code, PgwError
-from pgw.core.gateway import GatewayConfig
-from pgw.core.ledger import store
 from pgw.core.ledger.configuration import GATEWAY, SEED, changes_since
-from pgw.core.plan import Snapshot
+from pgw.core.ledger.engine import store
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot
 from pgw.server.app import create_app
 from pgw.settings import Settings, refusals
 

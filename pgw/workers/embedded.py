@@ -1,15 +1,15 @@
 """House -> the loops a serving process runs beside its requests."""
 
 from pgw.assembly import House
-from pgw.core.flow.aggregate import COUNT_EVERY_S
-from pgw.core.flow.auditor import AUDIT_EVERY_S
-from pgw.core.flow.keyring import KEYS_EVERY_S
-from pgw.core.flow.pulse import BREAKERS_EVERY_S, PULSE_EVERY_S, TELL_EVERY_S
-from pgw.core.flow.snapshot import REFRESH_EVERY_S
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
-from pgw.core.flow.webhook import HANDLE_EVERY_S, handle_waiting
-from pgw.core.ledger.ledger import CHECKPOINT_EVERY_S
+from pgw.core.flow.metrics.consume import COUNT_EVERY_S
+from pgw.core.flow.money.invariant_check import AUDIT_EVERY_S
+from pgw.core.flow.runtime.merchant_keys import KEYS_EVERY_S
+from pgw.core.flow.runtime.refresh import BREAKERS_EVERY_S, PULSE_EVERY_S, TELL_EVERY_S
+from pgw.core.flow.runtime.snapshot import REFRESH_EVERY_S
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.flow.verification.webhooks import HANDLE_EVERY_S, handle_waiting
+from pgw.core.ledger.engine.ledger import CHECKPOINT_EVERY_S
 from pgw.workers.loop import Loop
 from pgw.workers.metrics import LineBack, open_line_back
 

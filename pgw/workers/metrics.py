@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from pgw.assembly import Hot
-from pgw.core.flow.aggregate import COUNT_EVERY_S, Consumer, Tail
-from pgw.core.flow.leader import Alone, Leader, OnPostgres
-from pgw.core.flow.minutes import MINUTES_EVERY_S, Minutes
-from pgw.core.flow.pulse import COUNTS
-from pgw.core.flow.relay import RELAY_EVERY_S, Relay
+from pgw.core.flow.metrics.consume import COUNT_EVERY_S, Consumer, Tail
+from pgw.core.flow.metrics.leader import Alone, Leader, OnPostgres
+from pgw.core.flow.metrics.minutes import MINUTES_EVERY_S, Minutes
+from pgw.core.flow.metrics.relay import RELAY_EVERY_S, Relay
+from pgw.core.flow.runtime.refresh import COUNTS
 from pgw.core.hot.in_process import InProcess
 from pgw.core.ledger.configuration import head
 from pgw.core.ports import Clock, Heartbeat, Ledger

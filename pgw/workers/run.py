@@ -11,14 +11,14 @@ import uvloop
 
 from pgw.assembly import open_hot, open_house, open_ledger, process_name
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.clock import SystemClock
-from pgw.core.flow.snapshot import REFRESH_EVERY_S
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
-from pgw.core.flow.webhook import HANDLE_EVERY_S, handle_waiting
+from pgw.core.flow.runtime.clock import SystemClock
+from pgw.core.flow.runtime.snapshot import REFRESH_EVERY_S
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.flow.verification.webhooks import HANDLE_EVERY_S, handle_waiting
 from pgw.core.ledger.due import due, watched
-from pgw.core.ledger.ledger import CHECKPOINT_EVERY_S
-from pgw.core.ledger.store import identity
+from pgw.core.ledger.engine.ledger import CHECKPOINT_EVERY_S
+from pgw.core.ledger.engine.store import identity
 from pgw.core.ports import World
 from pgw.settings import Settings, refusals
 from pgw.workers.embedded import VERIFY_EVERY_S, pulse, verification

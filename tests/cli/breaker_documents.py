@@ -5,15 +5,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pgw.core.breaker import State
-from pgw.core.moves import Action, Expected, Move
-from pgw.core.payment import Method
-from pgw.core.preview import Preview
-from pgw.core.score import SEED_SCORING
-from pgw.server.breakers import BreakerList, BreakerShown, History, HistoryEntry, OverrideShown
-from pgw.server.orders import Known, SeenBy
-from pgw.server.overrides import Foretold, Ordered
-from pgw.server.pause import PauseShown
+from pgw.core.breakers.breaker import State
+from pgw.core.payment.payment import Method
+from pgw.core.routing.preview import Preview
+from pgw.core.routing.score import SEED_SCORING
+from pgw.core.routing.traffic_shift import Action, Expected, Move
+from pgw.server.routes.breakers import BreakerList, BreakerShown, History, HistoryEntry, OverrideShown
+from pgw.server.routes.operator_commands import Known, SeenBy
+from pgw.server.routes.overrides import Foretold, Ordered
+from pgw.server.routes.pause import PauseShown
 from tests.cli.documents import NOW, sent
 
 WELL = BreakerShown(

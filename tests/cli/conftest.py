@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pgw.cli.app import run
-from pgw.core.ledger.store import upgrade
-from pgw.core.moves import Action
+from pgw.core.ledger.engine.store import upgrade
+from pgw.core.routing.traffic_shift import Action
 from pgw.settings import SETTINGS
 from tests.cli import breaker_documents, documents
 from tests.cli.stub import Stub, running_stub

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from pgw.core.context import Context, SizeBand
-from pgw.core.decision import explain
-from pgw.core.gateway import GatewayConfig
-from pgw.core.payment import Attempt, AttemptStatus, Method, Payment, Status
-from pgw.core.plan import Snapshot, make_plan, seed_of
+from pgw.core.payment.payment import Attempt, AttemptStatus, Method, Payment, Status
+from pgw.core.routing.context import Context, SizeBand
+from pgw.core.routing.decision import explain
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot, make_plan, seed_of
 
 NOW = datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=UTC)
 PAYMENT_ID = "01980c5e-7f4a-7cc2-9a5c-6b3f7d2e1a90"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pgw.cli.client import actor
 from pgw.cli.exits import Exit
+from pgw.cli.transport.client import actor
 from tests.cli.conftest import Pgw
 
 pytestmark = pytest.mark.usefixtures("ledger")

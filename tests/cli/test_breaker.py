@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.breaker import State
-from pgw.core.moves import Action
-from pgw.server.orders import SeenBy
+from pgw.core.breakers.breaker import State
+from pgw.core.routing.traffic_shift import Action
+from pgw.server.routes.operator_commands import SeenBy
 from tests.cli.breaker_documents import foretold, ordered
 from tests.cli.conftest import Pgw
 from tests.cli.documents import problem

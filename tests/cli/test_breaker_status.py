@@ -9,10 +9,10 @@ import sys
 import pytest
 from msgspec.structs import replace
 
-from pgw.cli import live
 from pgw.cli.exits import Exit
-from pgw.cli.spans import span
-from pgw.core.breaker import State
+from pgw.cli.views import live
+from pgw.cli.views.durations import span
+from pgw.core.breakers.breaker import State
 from tests.cli import breaker_documents
 from tests.cli.breaker_documents import WELL, breakers
 from tests.cli.conftest import Pgw
@@ -129,7 +129,7 @@ class TestWatch:
         def vanish(_: float) -> None:
             stub.hangs_up = True
 
-        monkeypatch.setattr("pgw.cli.live.time.sleep", vanish)
+        monkeypatch.setattr("pgw.cli.views.live.time.sleep", vanish)
         ended = pgw("breaker", "status", "--watch", "--count", "3")
         assert (ended.code, "without an answer" in ended.err) == (Exit.ABSENT, True)
 

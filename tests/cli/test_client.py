@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pgw.cli import network
-from pgw.cli.client import connect, member
 from pgw.cli.exits import CommandError, Exit, RefusedError
+from pgw.cli.transport import network
+from pgw.cli.transport.client import connect, member
 from pgw.settings import load
 from tests.cli.conftest import Pgw
 from tests.cli.documents import gateway_list, problem

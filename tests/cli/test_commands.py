@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from tests.cli import documents
 from tests.cli.conftest import Pgw
 from tests.cli.documents import OTHER_ID, PAYMENT_ID, problem

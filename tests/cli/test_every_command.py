@@ -19,7 +19,7 @@ from typer.main import get_command
 from pgw.cli import commands as home
 from pgw.cli.app import COMMANDS
 from pgw.cli.lazy import hoisted
-from pgw.cli.live import follow
+from pgw.cli.views.live import follow
 from tests.cli.conftest import Pgw
 from tests.cli.stub import Stub
 from tests.drill.cards import CARD
@@ -63,12 +63,12 @@ EXAMPLES = [example for path in LEAVES for example in _examples(path)]
 def _world(stub: Stub, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every example find what it names: a server, a serve that returns at once, a ledger."""
     monkeypatch.setattr("pgw.server.run.serve", lambda *_, **__: None)
-    monkeypatch.setattr("pgw.sandbox.run.serve", lambda *_, **__: None)
+    monkeypatch.setattr("pgw.razorpay_simulator.run.serve", lambda *_, **__: None)
     monkeypatch.setattr("pgw.cli.commands.worker._shared", lambda _: None)
     monkeypatch.setattr("pgw.workers.run.count_metrics", lambda *_, **__: None)
     monkeypatch.setattr("pgw.workers.run.verify", lambda *_, **__: None)
     monkeypatch.setattr("pgw.drill.run.drill", lambda *_: CARD)
-    monkeypatch.setattr("pgw.cli.live.follow", lambda live, output: follow(replace(live, frames=1), output))
+    monkeypatch.setattr("pgw.cli.views.live.follow", lambda live, output: follow(replace(live, frames=1), output))
     assert stub.answers
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute("INSERT INTO merchant_keys VALUES (?, 'm_001', 1, '', ?, 'asha', NULL, NULL)", A_KEY)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pgw.cli.client import actor
 from pgw.cli.exits import Exit
+from pgw.cli.transport.client import actor
 from tests.cli.conftest import Pgw
 from tests.server.serving import Served, served
 from tests.server.wire import eventually, new_key, payment

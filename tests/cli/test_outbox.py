@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.flow.leader import Alone
-from pgw.core.flow.relay import Relay
+from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.relay import Relay
 from pgw.core.ledger.outbox import DIE, MAX_DEAD
 from tests.cli.conftest import Pgw
 from tests.doubles import LEDGER_ID, NOON, VirtualClock

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.moves import Action
+from pgw.core.routing.traffic_shift import Action
 from tests.cli.breaker_documents import foretold, paused
 from tests.cli.conftest import Pgw
 from tests.cli.documents import problem

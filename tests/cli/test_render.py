@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pgw.cli.app import FORMATS
-from pgw.cli.render import _WRITERS, write
-from pgw.cli.screen import Column, Screen, plain
+from pgw.cli.views.render import _WRITERS, write
+from pgw.cli.views.screen import Column, Screen, plain
 from tests.cli import documents
 from tests.cli.conftest import Pgw
 from tests.cli.stub import Stub

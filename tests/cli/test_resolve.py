@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.moves import Action
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
+from pgw.core.routing.traffic_shift import Action
 from tests.cli import documents
 from tests.cli.breaker_documents import foretold
 from tests.cli.conftest import Pgw

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pgw.cli.client import connect
 from pgw.cli.exits import CommandError, Exit, RefusedError
-from pgw.core.ledger.store import HEAD
+from pgw.cli.transport.client import connect
+from pgw.core.ledger.engine.store import HEAD
 from tests.cli.conftest import Pgw
 
 PAYMENT: dict[str, Any] = {
@@ -158,7 +158,7 @@ def test_a_start_that_fails_inside_the_app_is_one_line(pgw: Pgw, monkeypatch: py
 @pytest.mark.usefixtures("ledger")
 def test_an_app_that_does_not_answer_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with connect() as api:
-        monkeypatch.setattr("pgw.cli.in_process.STEP_TIMEOUT_S", 0.0)
+        monkeypatch.setattr("pgw.cli.transport.in_process.STEP_TIMEOUT_S", 0.0)
         with pytest.raises(CommandError, match="is the ledger reachable") as caught:
             api.get("/gateways")
         monkeypatch.undo()

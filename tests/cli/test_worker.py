@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.ledger.store import upgrade
+from pgw.core.ledger.engine.store import upgrade
 from pgw.settings import load
 from tests.cli.conftest import Pgw
 from tests.core.hot.streams import stored

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Engine, Update, create_engine, update
 
-from pgw.core.flow.auditor import Auditor
-from pgw.core.flow.take import take
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.flow.money.invariant_check import Auditor
+from pgw.core.flow.payments.take import take
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import outbox, payments
-from pgw.core.outcome import Verdict
-from pgw.core.payment import Status
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Status
 from tests.doubles import CAPTURED, NOON, Act, VirtualClock, request_of, scene_of
 from tests.ledgers import opened as opening_ledger
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, delete, text
 
 from pgw.core.ledger.configuration import SEED
-from pgw.core.ledger.store import upgrade
+from pgw.core.ledger.engine.store import upgrade
 from pgw.core.ledger.tables import configurations, ledger_identity, metadata
 from pgw.settings import load
 from tests.contracts.aged import age

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
-from pgw.core.enquiry import GaveUp, ReversalRefused, Undecided
-from pgw.core.enquiry import Pending as Answer
-from pgw.core.flow.resolve import resolve
-from pgw.core.flow.watch import watch_due
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.resolve import resolve
 from pgw.core.ledger.at_risk import AtRisk, at_risk
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.payment_reads import Wanted, listed
 from pgw.core.ledger.payments import CLOSE, OPEN
-from pgw.core.ledger.payments_seen import Wanted, listed
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.outcome import Blame, Captured
-from pgw.core.payment import Status
-from pgw.core.resolution import Outcome, Resolution
-from pgw.core.risk import Risk
+from pgw.core.money.exposure import Risk
+from pgw.core.payment.outcome import Blame, Captured
+from pgw.core.payment.payment import Status
+from pgw.core.verification.enquiry import GaveUp, ReversalRefused, Undecided
+from pgw.core.verification.enquiry import Pending as Answer
+from pgw.core.writes.resolution import Outcome, Resolution
 from tests.doubles import CUSTOMER_DECLINE, NOON, UNKNOWN, VirtualClock, scene_of
 from tests.ledgers import claims, closes, id_of, opened, opens, settles
 

@@ -6,10 +6,10 @@ from random import Random
 
 from msgspec.structs import astuple
 
-from pgw.core.flow.keyring import create, revoke
+from pgw.core.flow.runtime.merchant_keys import create, revoke
 from pgw.core.ledger.audit import Entry, Wanted, read
 from pgw.core.ledger.configuration import CONFIGURE, SEED
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from tests.doubles import NOON, VirtualClock
 from tests.ledgers import opened
 

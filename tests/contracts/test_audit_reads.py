@@ -9,16 +9,16 @@ import pytest
 from msgspec import structs
 from sqlalchemy import Connection, insert, text, update
 
-from pgw.core.case import Line, Settlement
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger import audit_reads
 from pgw.core.ledger.audit_reads import Audited, audit
-from pgw.core.ledger.store import open_engine
+from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.outcome import Verdict
-from pgw.core.payment import Status
+from pgw.core.money.audit_rows import Line, Settlement
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Status
 from tests.doubles import CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, UNKNOWN, Act, request_of, scene_of
 from tests.ledgers import opened
 

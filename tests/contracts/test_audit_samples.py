@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, delete, event, insert, select, text, update
 
-from pgw.core.flow import recount
-from pgw.core.flow.auditor import Auditor
+from pgw.core.flow.money import recount
+from pgw.core.flow.money.invariant_check import Auditor
 from pgw.core.ledger import audit_samples
 from pgw.core.ledger.audit_reads import Heard, hear, last_position, position_since
 from pgw.core.ledger.audit_samples import compared, countable, looked_at_again, sampled
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.gauges import gauges
-from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.outbox import REQUEUED
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
 from pgw.core.ledger.violations import SeenIn, opened
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from tests.contracts.aged import MINUTE, PAYMENTS, auditors, do, on, set_status
 from tests.doubles import NOON, VirtualClock
 

@@ -7,8 +7,8 @@ from random import Random
 
 import msgspec
 
-from pgw.core.breaker import Breaker, Caller, Cause, Key, Lease, State
-from pgw.core.facts import Event, Item
+from pgw.core.breakers.breaker import Breaker, Caller, Cause, Key, Lease, State
+from pgw.core.breakers.override import Override
 from pgw.core.ids import uuid7
 from pgw.core.ledger.breaker_history import (
     AUTOMATIC,
@@ -22,9 +22,9 @@ from pgw.core.ledger.breaker_history import (
     last_shared,
 )
 from pgw.core.ledger.configuration import CONFIGURE, SEED, breaker_subject
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import breaker_events, outbox
-from pgw.core.override import Override
+from pgw.core.writes.attempts import Event, Item
 from tests.doubles import NOON
 from tests.ledgers import id_of, opened, rows
 

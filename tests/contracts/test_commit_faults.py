@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.on_sqlite import OnSqlite
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.on_sqlite import OnSqlite
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.ledger.payment_reads import by_key
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.payments_seen import by_key
 from pgw.core.ledger.tables import attempts, outbox, payments
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.ledger.writer import LedgerUnavailable
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, UNKNOWN
 from tests.ledgers import (
     ENTERS_WITHIN_S,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
-from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
 from tests.ledgers import at_once, closes, gated, id_of, opened, opens, rows
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breaker import State
-from pgw.core.facts import Item
+from pgw.core.breakers.breaker import State
 from pgw.core.ledger.due import due
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.payment_reads import attempts_of, by_id, decision_of
 from pgw.core.ledger.payments import CLOSE, OPEN, SKIP, TURN
-from pgw.core.ledger.payments_seen import attempts_of, by_id, decision_of
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
 from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, SETTLE, verification_of
-from pgw.core.payment import AttemptStatus, Status
-from pgw.core.plan import Plan, deny
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.routing.plan import Plan, deny
+from pgw.core.writes.attempts import Item
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, plan_of, rows, settles, skips, turns
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pgw.core.breaker import Breaker
+from pgw.core.breakers.breaker import Breaker
 from pgw.core.hot.on_redis import CONNECTIONS, OnRedis, connect
 from pgw.core.hot.stream import Entry, Stream
 from pgw.core.ports import Heartbeat, Held, HotUnavailable

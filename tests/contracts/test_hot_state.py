@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from pgw.core.breaker import Breaker, Caller, Lease, State
+from pgw.core.breakers.breaker import Breaker, Caller, Lease, State
 from pgw.core.hot.in_process import KEPT_S, InProcess
 from pgw.core.hot.on_redis import SLICES_A_TRIP, OnRedis, connect
 from pgw.core.hot.stream import Stream
-from pgw.core.metrics import SLICE_S, Increments
+from pgw.core.metrics.counters import SLICE_S, Increments
 from pgw.core.ports import Heartbeat, Held, HotState, HotUnavailable
 from tests.core.hot.streams import GROUP, KEY, event
 from tests.doubles import LEDGER_ID, NOON, VirtualClock

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.exc import DBAPIError
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.keyring import KEYS_LIMIT_S, Keyring, create, revoke
+from pgw.core.flow.runtime.merchant_keys import KEYS_LIMIT_S, Keyring, create, revoke
 from pgw.core.ledger.audit import entry
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.store import open_engine
+from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.keys import REVOKE, MerchantKey, listed
-from pgw.core.ledger.ledger import OpenLedger
 from pgw.core.ledger.money_tables import audit_log, merchant_keys
-from pgw.core.ledger.store import open_engine
-from pgw.core.ledger.writer import LedgerUnavailable
 from tests.doubles import VirtualClock
 from tests.ledgers import id_of, opened, rows
 

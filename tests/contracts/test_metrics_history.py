@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pgw.core.flow.minutes import item_of
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.flow.metrics.minutes import item_of
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.metrics_history import RECORD_MINUTE, Minute, minutes_of
-from pgw.core.metrics import Counts, bucket_of
+from pgw.core.metrics.counters import Counts, bucket_of
 from tests.doubles import NOON
 from tests.ledgers import opened
 

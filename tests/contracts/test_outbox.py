@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.leader import Alone
-from pgw.core.flow.relay import Relay
-from pgw.core.ledger import on_postgres
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.relay import Relay
+from pgw.core.ledger.engine import on_postgres
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.outbox import (
     DIE,
     MAX_DEAD,

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from pgw.core.facts import Item
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.payment_reads import attempts_of, by_id, by_key, decision_of
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.payments_seen import attempts_of, by_id, by_key, decision_of
 from pgw.core.ledger.tables import attempts, outbox, payments
 from pgw.core.ledger.verifications import CLAIM
-from pgw.core.outcome import Captured, Unknown
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.outcome import Captured, Unknown
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.writes.attempts import Item
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, NOON, UNKNOWN
 from tests.ledgers import claims, closes, id_of, opened, opens, plan_of, rows, turns
 

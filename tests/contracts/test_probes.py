@@ -4,11 +4,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from random import Random
 
-from pgw.core.breaker import Breaker, Cause, Key, Rules, Sign, State
-from pgw.core.flow.breakers import Breakers
-from pgw.core.flow.clock import SystemClock
+from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.breaker import Breaker, Cause, Key, Rules, Sign, State
+from pgw.core.flow.breakers.circuit import Breakers
+from pgw.core.flow.runtime.clock import SystemClock
 from pgw.core.hot.on_redis import OnRedis
-from pgw.core.standing import Standing
 
 KEY: Key = ("razorpay", "UPI")
 HALF_OPEN = Standing(State.HALF_OPEN)

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import Finding, GaveUp, Pending, ReversalRefused, Undecided
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.resolve import close_review, resolve
-from pgw.core.flow.watch import watch_due
-from pgw.core.invariants import check
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.resolve import close_review, resolve
 from pgw.core.ledger.audit_reads import cases
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.money_tables import audit_log, transfers, watches
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, outbox, payments
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.outcome import Blame, Captured
-from pgw.core.payment import Payment, Status
+from pgw.core.money.invariants import check
+from pgw.core.payment.outcome import Blame, Captured
+from pgw.core.payment.payment import Payment, Status
 from pgw.core.ports import Reference
-from pgw.core.resolution import Outcome, Resolution
+from pgw.core.verification.enquiry import Finding, GaveUp, Pending, ReversalRefused, Undecided
+from pgw.core.writes.resolution import Outcome, Resolution
 from tests.doubles import CUSTOMER_DECLINE, NOON, UNKNOWN, Entry, Scene, VirtualClock, scene_of
 from tests.ledgers import claims, closes, id_of, opened, opens, rows, settles
 

@@ -17,8 +17,8 @@ from sqlalchemy import CheckConstraint, Connection, create_engine, inspect, sele
 
 from pgw.core.errors import Code, PgwError
 from pgw.core.ledger.configuration import SEED
+from pgw.core.ledger.engine.store import HEAD, identity, migrations_home, open_engine, schema_status, upgrade
 from pgw.core.ledger.money_tables import metadata
-from pgw.core.ledger.store import HEAD, identity, migrations_home, open_engine, schema_status, upgrade
 from pgw.core.ledger.tables import configurations
 from pgw.server.run import _prepare_store
 from pgw.settings import load
@@ -29,7 +29,7 @@ BUILD_LIMIT_S = 120
 UPGRADE = """
 import sys
 import pgw
-from pgw.core.ledger.store import migrations_home, upgrade
+from pgw.core.ledger.engine.store import migrations_home, upgrade
 
 sys.stdin.readline()
 print(upgrade(sys.argv[1]).current, pgw.__file__, migrations_home())

@@ -12,23 +12,23 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgw.core.enquiry import CHECK_LEASE, GaveUp
-from pgw.core.flow.resolve import _ending
-from pgw.core.flow.watch import watch_due
-from pgw.core.found import finding_money
-from pgw.core.invariants import check
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.resolve import _ending
 from pgw.core.ledger.audit_reads import cases
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.late_captures import CLAIM_WATCH, FIND_MONEY
 from pgw.core.ledger.money_tables import transfers, watches
+from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.payments import CLOSE, OPEN
-from pgw.core.ledger.payments_seen import by_id
 from pgw.core.ledger.resolutions import RESOLVE, last_called
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.ledger.watches import CLAIM_WATCH, FIND_MONEY
-from pgw.core.outcome import Blame, Captured
+from pgw.core.money.invariants import check
+from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.ports import Reference
-from pgw.core.resolution import Outcome, Resolution
+from pgw.core.verification.enquiry import CHECK_LEASE, GaveUp
+from pgw.core.writes.resolution import Outcome, Resolution
+from pgw.core.writes.verification import finding_money
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, NOON, UNKNOWN, Entry, Scene, VirtualClock, scene_of
 from tests.ledgers import Fates, Write, administrator, claims, closes, id_of, opened, opens, rows, settles
 from tests.seams.serving import wait_until

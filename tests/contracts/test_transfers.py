@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import create_engine, update
 from sqlalchemy.exc import DBAPIError
 
-from pgw.core.facts import Item
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.writer import ItemRefused
 from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.ledger.writer import ItemRefused
-from pgw.core.outcome import Captured
+from pgw.core.payment.outcome import Captured
+from pgw.core.writes.attempts import Item
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import claims, closes, id_of, opened, opens, rows, settles, turns
 

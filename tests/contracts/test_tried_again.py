@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pgw.core.case import CAPTURED as TAKEN
-from pgw.core.case import Line
-from pgw.core.flow.take import take
-from pgw.core.ledger.payments_seen import attempts_of
+from pgw.core.flow.payments.take import take
+from pgw.core.ledger.payment_reads import attempts_of
+from pgw.core.money.audit_rows import CAPTURED as TAKEN
+from pgw.core.money.audit_rows import Line
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, Scene, request_of, scene_of
 from tests.faults.proof import violations
 from tests.ledgers import administrator, gated, opened

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from psycopg import sql
 
-from pgw.core.facts import Item
+from pgw.core.ledger.late_captures import CLAIM_WATCH, MOVE_WATCH
 from pgw.core.ledger.money_tables import watches
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.ledger.verifications import CLAIM
-from pgw.core.ledger.watches import CLAIM_WATCH, MOVE_WATCH
-from pgw.core.watch import WatchState
+from pgw.core.verification.late_capture import WatchState
+from pgw.core.writes.attempts import Item
 from tests.doubles import CUSTOMER_DECLINE
 from tests.ledgers import (
     Fates,

@@ -3,11 +3,11 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.under_way import under_way
 from pgw.core.ledger.verifications import CLAIM
-from pgw.core.preview import UnderWay
+from pgw.core.routing.preview import UnderWay
 from tests.doubles import ACTION, CUSTOMER_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import claims, closes, opened, opens, turns
 

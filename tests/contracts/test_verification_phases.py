@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pgw.core.facts import Item
 from pgw.core.ledger.due import due
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks
 from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE, WIN, verification_of
-from pgw.core.outcome import Captured
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.outcome import Captured
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.writes.attempts import Item
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, records, rows, settles, turns
 

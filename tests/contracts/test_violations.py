@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, update
 
-from pgw.core.invariants import Violation
 from pgw.core.ledger.audit_samples import sampled
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.money_tables import violations
 from pgw.core.ledger.tables import payments
 from pgw.core.ledger.violations import CLEAR, OPEN, Found, SeenIn, Tally, clearing, open_of, opened, opening, tallies
-from pgw.core.payment import Status
+from pgw.core.money.invariants import Violation
+from pgw.core.payment.payment import Status
 from tests.contracts.aged import MINUTE, PAYMENTS, auditors, do, on, set_status
 from tests.doubles import NOON, VirtualClock
 from tests.ledgers import rows
@@ -110,7 +110,7 @@ def test_an_older_look_neither_opens_nor_clears_what_a_newer_one_has_seen(databa
 def test_no_more_violations_are_kept_open_than_somebody_would_read(
     aged: str, hand: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgw.core.flow.auditor.MAX_OPEN", 2)
+    monkeypatch.setattr("pgw.core.flow.money.invariant_check.MAX_OPEN", 2)
 
     async def scenario(ledger: OpenLedger, clock: VirtualClock) -> None:
         do(hand, update(payments).values(status=Status.FAILURE))

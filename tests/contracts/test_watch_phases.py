@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import CHECK_LEASE, Absent
-from pgw.core.facts import Item, subject_of
-from pgw.core.found import finding_money, giving_back
 from pgw.core.ledger.due import watched
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.late_captures import CLAIM_WATCH, FIND_MONEY, GIVE_BACK, MOVE_WATCH
 from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, outbox, payments
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.ledger.watches import CLAIM_WATCH, FIND_MONEY, GIVE_BACK, MOVE_WATCH
-from pgw.core.outcome import Blame, Captured
+from pgw.core.payment.outcome import Blame, Captured
+from pgw.core.verification.enquiry import CHECK_LEASE, Absent
+from pgw.core.writes.attempts import Item, subject_of
+from pgw.core.writes.verification import finding_money, giving_back
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, plan_of, rows, settles, turns
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from pgw.core.enquiry import CHECK_LEASE
-from pgw.core.facts import Item
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.money_tables import watches, webhook_deliveries
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts
 from pgw.core.ledger.verifications import CLAIM, RECORD
 from pgw.core.ledger.webhooks import HANDLED, RECEIVE, WAITS, Waiting, handling, receiving, waiting
-from pgw.core.outcome import Unknown, Verdict
-from pgw.core.payment import AttemptStatus
-from pgw.core.webhook import Notice
+from pgw.core.payment.outcome import Unknown, Verdict
+from pgw.core.payment.payment import AttemptStatus
+from pgw.core.verification.enquiry import CHECK_LEASE
+from pgw.core.verification.webhook import Notice
+from pgw.core.writes.attempts import Item
 from tests.doubles import ACTION, CAPTURED, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, records, rows, turns
 

@@ -5,11 +5,11 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Key, Rules, State, View
-from pgw.core.context import UNKNOWN_BANK, Context, SizeBand, size_band
-from pgw.core.gateway import GatewayConfig
-from pgw.core.money import MAX_AMOUNT_MINOR
-from pgw.core.outcome import (
+from pgw.core.breakers.admission import Panic
+from pgw.core.breakers.breaker import Key, Rules, State, View
+from pgw.core.breakers.override import Override
+from pgw.core.payment.currency import MAX_AMOUNT_MINOR
+from pgw.core.payment.outcome import (
     ActionRequired,
     Blame,
     Captured,
@@ -19,12 +19,12 @@ from pgw.core.outcome import (
     Unknown,
     Verdict,
 )
-from pgw.core.override import Override
-from pgw.core.payment import Method, NextAction, UpiFlow
-from pgw.core.plan import Snapshot
-from pgw.core.policy import RetryPolicy
-from pgw.core.score import ALL, SEED_SCORING, Health, Scoring, TimeRule, Weights
-from pgw.core.standing import Panic
+from pgw.core.payment.payment import Method, NextAction, UpiFlow
+from pgw.core.routing.context import UNKNOWN_BANK, Context, SizeBand, size_band
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import ALL, SEED_SCORING, Health, Scoring, TimeRule, Weights
 
 T = TypeVar("T")
 

@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
-from pgw.core.breaker import Breaker, Caller, Cause, Lease, Rules, Sign, State, shifted, sign_of
-from pgw.core.outcome import ActionRequired, Blame, FinalDecline, GatewayDecline, NotSent, Unknown, attempt_end
-from pgw.core.payment import NextAction
-from pgw.core.transition import (
+from pgw.core.breakers.breaker import Breaker, Caller, Cause, Lease, Rules, Sign, State, shifted, sign_of
+from pgw.core.breakers.transition import (
     ENOUGH_GOOD,
     JITTER,
     MOST_PROBES,
@@ -25,6 +23,8 @@ from pgw.core.transition import (
     Vote,
     transition,
 )
+from pgw.core.payment.outcome import ActionRequired, Blame, FinalDecline, GatewayDecline, NotSent, Unknown, attempt_end
+from pgw.core.payment.payment import NextAction
 from tests.doubles import CAPTURED
 
 RULES = Rules()

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breaker import State
-from pgw.core.candidates import RETRY_AFTER_S, Excluded, Reason, choose, refusal
-from pgw.core.context import Context
+from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.breaker import State
 from pgw.core.errors import Code
-from pgw.core.gateway import GatewayConfig
-from pgw.core.payment import Method
-from pgw.core.standing import Standing
+from pgw.core.payment.payment import Method
+from pgw.core.routing.candidates import RETRY_AFTER_S, Excluded, Reason, choose, refusal
+from pgw.core.routing.context import Context
+from pgw.core.routing.gateway import GatewayConfig
 from tests.core.drawn import CONTEXT, TAKES_IT, contexts, gateway_lists
 
 OPEN = {"hdfc": Standing(State.OPEN)}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.card_data import CVV_MEMBERS, LENGTHS, in_document, in_text, may_hold_card_data
+from pgw.core.payment.card_data import CVV_MEMBERS, LENGTHS, in_document, in_text, may_hold_card_data
 
 # Published test numbers of the schemes.
 TEST_NUMBERS = [

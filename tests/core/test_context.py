@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.context import SEED_BANKS, SizeBand, make_context, size_band
-from pgw.core.money import MAX_AMOUNT_MINOR
-from pgw.core.payment import Card, Client, Customer, Instrument, Method, Netbanking, PaymentRequest, Upi, UpiFlow
+from pgw.core.payment.currency import MAX_AMOUNT_MINOR
+from pgw.core.payment.payment import (
+    Card,
+    Client,
+    Customer,
+    Instrument,
+    Method,
+    Netbanking,
+    PaymentRequest,
+    Upi,
+    UpiFlow,
+)
+from pgw.core.routing.context import SEED_BANKS, SizeBand, make_context, size_band
 
 NOW = datetime(2026, 3, 31, 23, 59, tzinfo=UTC)
 METHODS = {Upi: Method.UPI, Card: Method.CARD, Netbanking: Method.NETBANKING}

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import (
+from pgw.core.payment.outcome import (
+    ActionRequired,
+    Blame,
+    Captured,
+    FinalDecline,
+    GatewayDecline,
+    NotSent,
+    Unknown,
+)
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.verification.enquiry import (
     GIVE_UP_AFTER,
     Absent,
     Answer,
@@ -26,16 +36,6 @@ from pgw.core.enquiry import (
     result_word,
     settle,
 )
-from pgw.core.outcome import (
-    ActionRequired,
-    Blame,
-    Captured,
-    FinalDecline,
-    GatewayDecline,
-    NotSent,
-    Unknown,
-)
-from pgw.core.payment import AttemptStatus, Status
 from tests.core.drawn import amounts, captures, currencies, customer_declines, gateway_declines, moments
 from tests.doubles import NOON
 

@@ -8,7 +8,7 @@ import pytest
 
 import pgw.core.ledger
 from pgw.core.failpoint import APPEND, CALLS, CROSSINGS, PHASES, Deed, Failpoint, Moment, parse
-from pgw.core.ledger.phase import Phase
+from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ports import Gateway
 from tests.seams.crossings import COVERED, NOT_COVERED
 

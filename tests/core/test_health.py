@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.facts import Event
-from pgw.core.health import (
+from pgw.core.metrics.counters import SLICE_S, Counts, bucket_of, fold, parse_field
+from pgw.core.metrics.health import (
     AHEAD_SLICES,
     LOOK_BACK_SLICES,
     WINDOW_SLICES,
@@ -21,10 +21,10 @@ from pgw.core.health import (
     window,
     window_outside,
 )
-from pgw.core.metrics import SLICE_S, Counts, bucket_of, fold, parse_field
-from pgw.core.outcome import AttemptEnd, Blame
-from pgw.core.payment import AttemptStatus
-from pgw.core.score import ALL, PRIOR_HEALTH, Health, health_of
+from pgw.core.payment.outcome import AttemptEnd, Blame
+from pgw.core.payment.payment import AttemptStatus
+from pgw.core.routing.score import ALL, PRIOR_HEALTH, Health, health_of
+from pgw.core.writes.attempts import Event
 from tests.core.drawn import healths as known_healths
 from tests.core.told import FAULT, SUCCEEDED, told
 

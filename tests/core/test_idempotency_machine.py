@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import structs
 
+from pgw.core.breakers.override import Pause
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.replay import Taken
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
+from pgw.core.flow.payments.replay import Taken
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.tables import attempts, payments
-from pgw.core.override import Pause
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.ports import World
 from tests.doubles import request_of
 from tests.fake_gateway import Fate, Reply, Stand

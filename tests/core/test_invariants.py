@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pgw.core.case import Case, Line, Moved, Paid, Settlement, Told, Tried, Watched
-from pgw.core.invariants import MEANINGS, check, is_legal, same_key
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.money.audit_rows import Case, Line, Moved, Paid, Settlement, Told, Tried, Watched
+from pgw.core.money.invariants import MEANINGS, check, is_legal, same_key
+from pgw.core.payment.payment import AttemptStatus, Status
 from tests.doubles import NOON
 
 ID = "p-1"

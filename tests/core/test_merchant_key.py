@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pgw.core.merchant_key import KEY_ID_BYTES, SECRET_BYTES, Kept, digest, holder, id_of, make
+from pgw.core.payment.merchant_key import KEY_ID_BYTES, SECRET_BYTES, Kept, digest, holder, id_of, make
 
 KEY_IDS = st.binary(min_size=KEY_ID_BYTES, max_size=KEY_ID_BYTES)
 SECRETS = st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.facts import Event
-from pgw.core.metrics import (
+from pgw.core.metrics.counters import (
     MAX_LATENCY_MS,
     NOTHING,
     RELATIVE_ERROR,
@@ -27,8 +26,9 @@ from pgw.core.metrics import (
     quantile,
     slice_of,
 )
-from pgw.core.outcome import AttemptEnd, Blame
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.outcome import AttemptEnd, Blame
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.writes.attempts import Event
 from tests.core.told import FAULT, HANGING, SUCCEEDED, attempts, events, put_right, settled, told
 from tests.doubles import NOON
 

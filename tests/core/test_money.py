@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core import money
-from pgw.core.money import MAX_AMOUNT_MINOR, MINOR_DIGITS, in_words
+from pgw.core.payment import currency as money
+from pgw.core.payment.currency import MAX_AMOUNT_MINOR, MINOR_DIGITS, in_words
 
 
 @pytest.mark.parametrize(

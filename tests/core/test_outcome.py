@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.outcome import (
+from pgw.core.payment.outcome import (
     AFTER_DEBIT_STEPS,
     BEFORE_DEBIT_STEPS,
     BENEFICIARY_BANK,
@@ -32,7 +32,7 @@ from pgw.core.outcome import (
     declined,
     next_step,
 )
-from pgw.core.payment import AttemptStatus, NextAction, Status
+from pgw.core.payment.payment import AttemptStatus, NextAction, Status
 from tests.core.drawn import amounts, captures, currencies, gateway_declines, not_sent, unknowns, verdicts
 
 BOOLEANS = (False, True)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.pace import BURST, LONGEST_REST_S, PER_S, SHORTEST_REST_S, SILENT_AFTER, Pace
+from pgw.core.verification.rate_limit import BURST, LONGEST_REST_S, PER_S, SHORTEST_REST_S, SILENT_AFTER, Pace
 
 
 def _silent(pace: Pace, now: float = 0.0) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.payment import (
+from pgw.core.payment.payment import (
     EXITS,
     Card,
     Instrument,

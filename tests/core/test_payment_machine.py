@@ -14,16 +14,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pgw.core.case import Case
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.resolve import resolve
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
-from pgw.core.flow.webhook import handle_waiting
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.resolve import resolve
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.flow.verification.webhooks import handle_waiting
 from pgw.core.ledger.webhooks import RECEIVE, receiving
-from pgw.core.payment import Status
-from pgw.core.resolution import Outcome, Resolution
-from pgw.core.webhook import Notice, digest_of
+from pgw.core.money.audit_rows import Case
+from pgw.core.payment.payment import Status
+from pgw.core.verification.webhook import Notice, digest_of
+from pgw.core.writes.resolution import Outcome, Resolution
 from tests.doubles import request_of
 from tests.fake_gateway import Deed, Fate, Reach, Reply, Stand
 from tests.simulation.bench import Bench

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.context import Context
-from pgw.core.decision import explain
-from pgw.core.plan import HOT_LIMIT, SNAPSHOT_LIMIT, Plan, Snapshot, make_plan, recompute, seed_of
+from pgw.core.routing.context import Context
+from pgw.core.routing.decision import explain
+from pgw.core.routing.plan import HOT_LIMIT, SNAPSHOT_LIMIT, Plan, Snapshot, make_plan, recompute, seed_of
 from tests.core.drawn import CONTEXT, TAKES_IT, moments, situations
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

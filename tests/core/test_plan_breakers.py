@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Rules, State, View
-from pgw.core.candidates import Excluded, Reason, choose
-from pgw.core.context import Context
-from pgw.core.gateway import GatewayConfig
-from pgw.core.plan import Plan, Snapshot, deny, make_plan, recompute
-from pgw.core.score import Health, Ranked
-from pgw.core.standing import Panic, Standing, standing
+from pgw.core.breakers.admission import Panic, Standing, standing
+from pgw.core.breakers.breaker import Rules, State, View
+from pgw.core.routing.candidates import Excluded, Reason, choose
+from pgw.core.routing.context import Context
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Plan, Snapshot, deny, make_plan, recompute
+from pgw.core.routing.score import Health, Ranked
 from tests.core.drawn import CONTEXT, TAKES_IT, situations
 from tests.doors import METHOD, Known, knowing, order_of, returning, view_of, without_hot_state
 from tests.doubles import NOON

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from pgw.core.policy import RetryPolicy
+from pgw.core.routing.policy import RetryPolicy
 from tests.core.drawn import policies
 
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Key, State, View
-from pgw.core.gateway import GatewayConfig
-from pgw.core.moves import Action, Expected, Move, Order, Traffic, wilson
-from pgw.core.override import Override
-from pgw.core.payment import Method
-from pgw.core.plan import Snapshot
-from pgw.core.preview import Preview, UnderWay, preview
-from pgw.core.score import SEED_SCORING, Health, Scoring
-from pgw.core.standing import Panic
+from pgw.core.breakers.admission import Panic
+from pgw.core.breakers.breaker import Key, State, View
+from pgw.core.breakers.override import Override
+from pgw.core.payment.payment import Method
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot
+from pgw.core.routing.preview import Preview, UnderWay, preview
+from pgw.core.routing.score import SEED_SCORING, Health, Scoring
+from pgw.core.routing.traffic_shift import Action, Expected, Move, Order, Traffic, wilson
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

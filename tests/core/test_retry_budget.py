@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.retry_budget import SECONDS, RetryBudget
+from pgw.core.breakers.retry_budget import SECONDS, RetryBudget
 
 FLOOR = 3 * SECONDS
 

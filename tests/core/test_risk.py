@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pgw.core.risk import NONE, REVERSALS, Risk, risk_of
+from pgw.core.money.exposure import NONE, REVERSALS, Risk, risk_of
 from tests.doubles import NOON
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.context import Context, SizeBand
-from pgw.core.gateway import GatewayConfig
-from pgw.core.payment import Method
-from pgw.core.score import (
+from pgw.core.payment.payment import Method
+from pgw.core.routing.context import Context, SizeBand
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.score import (
     SEED_SCORING,
     Breakdown,
     Health,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Rules, State, View
-from pgw.core.override import Override
-from pgw.core.standing import WELL, Standing, standing
+from pgw.core.breakers.admission import WELL, Standing, standing
+from pgw.core.breakers.breaker import Rules, State, View
+from pgw.core.breakers.override import Override
 from tests.core.drawn import overrides, rules, views
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

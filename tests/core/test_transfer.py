@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.transfer import (
+from pgw.core.money.transfer import (
     MOST_MINOR,
     SUSPENSE,
     Kind,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
-from pgw.core.outcome import Captured, FinalDecline, NotSent, Unknown, Verdict, attempt_end
-from pgw.core.watch import Reverse, WatchState, look, may_try_again, next_look_at, watch_of
+from pgw.core.payment.outcome import Captured, FinalDecline, NotSent, Unknown, Verdict, attempt_end
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.verification.late_capture import Reverse, WatchState, look, may_try_again, next_look_at, watch_of
 from tests.core.drawn import captures, verdicts
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT
 

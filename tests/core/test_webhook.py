@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.webhook import digest_of, is_in_window, is_signed, signature_of
+from pgw.core.verification.webhook import digest_of, is_in_window, is_signed, signature_of
 from tests.doubles import NOON
 
 BODY = b'{"event":"payment.captured"}'

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Cause, Rules, Sign
-from pgw.core.window import BUCKET_S, BUCKETS, NOTHING_SEEN, Tally, Tripping, Window
+from pgw.core.breakers.breaker import Cause, Rules, Sign
+from pgw.core.breakers.window import BUCKET_S, BUCKETS, NOTHING_SEEN, Tally, Tripping, Window
 
 RULES = Rules()
 NO_RUNS = Rules(failures_in_a_row=1000, not_sent_in_a_row=1000)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Rules
-from pgw.core.context import SEED_BANKS
+from pgw.core.breakers.breaker import Rules
 from pgw.core.errors import Code, PgwError
 from pgw.core.gateways.book import Charge, Entry
-from pgw.core.payment import Method
+from pgw.core.payment.payment import Method
+from pgw.core.routing.context import SEED_BANKS
 from pgw.drill.private import copy_of, seed, target
 from pgw.drill.scenario import FAST, FULL, Kind, scaled_rules, scaled_timeout_ms, timing_of
 from pgw.drill.scorecard import REFUSED, Answer, Call, Seen, Span, Storm, latency, score

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pgw.core.case import CAPTURED, REVERSED, Line, Settlement
-from pgw.core.invariants import Violation
 from pgw.core.ledger.audit_reads import audit
-from pgw.core.ledger.store import open_engine
+from pgw.core.ledger.engine.store import open_engine
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line, Settlement
+from pgw.core.money.invariants import Violation
 from pgw.settings import load
 
 KINDS = {"CAPTURED": CAPTURED, "REVERSED": REVERSED}

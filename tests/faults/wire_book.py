@@ -6,7 +6,7 @@ A customer approves at once what was created: a payment is authorised, and captu
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgw.core.case import CAPTURED, REVERSED, Line
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line
 
 FIELDS = frozenset({"amount", "currency", "order_id", "email", "contact", "method"})
 

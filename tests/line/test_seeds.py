@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgw.core.enquiry import Finding, Pending, Undecided
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.ledger.phase import Phase
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ledger.tables import attempts, outbox, payments
-from pgw.core.outcome import Captured
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.outcome import Captured
+from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.ports import ChargeOrder, Ledger, Reference
+from pgw.core.verification.enquiry import Finding, Pending, Undecided
 from tests.doubles import (
     CUSTOMER_DECLINE,
     GATEWAY_DECLINE,
@@ -40,7 +40,7 @@ from tests.ledgers import Stage, new_file, rows, staged
 from tests.troubled import Trouble, Troubled
 
 if TYPE_CHECKING:
-    from pgw.core.flow.replay import Taken
+    from pgw.core.flow.payments.replay import Taken
 
 SEEDS_VARIABLE = "PGW_TEST_SEEDS"
 SEEDS = int(os.environ.get(SEEDS_VARIABLE, "15"))

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from pgw.sandbox.book import Book
-from pgw.sandbox.faults import PLAIN, Effect
-from pgw.sandbox.refusals import Refused
-from pgw.sandbox.requests import CaptureRequest, OrderRequest, PaymentRequest, RefundRequest
-from pgw.sandbox.states import Order, Payment
+from pgw.razorpay_simulator.book import Book
+from pgw.razorpay_simulator.faults import PLAIN, Effect
+from pgw.razorpay_simulator.refusals import Refused
+from pgw.razorpay_simulator.requests import CaptureRequest, OrderRequest, PaymentRequest, RefundRequest
+from pgw.razorpay_simulator.states import Order, Payment
 from tests.doubles import VirtualClock
 from tests.sandbox.served import AMOUNT, MANUAL, order_of, payment_of
 

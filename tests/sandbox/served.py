@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
-from pgw.sandbox.app import create_app
-from pgw.sandbox.faults import Fault
-from pgw.sandbox.world import Sandbox, new_sandbox
+from pgw.razorpay_simulator.app import create_app
+from pgw.razorpay_simulator.faults import Fault
+from pgw.razorpay_simulator.world import Sandbox, new_sandbox
 from tests.doubles import VirtualClock
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pgw.sandbox.documents import FEE_DIVISOR
+from pgw.razorpay_simulator.documents import FEE_DIVISOR
 from tests.sandbox.served import AMOUNT, BASIC, CARD, COLLECT, NETBANKING, Gateway, order_of, payment_of
 
 ORDER_ID = re.compile(r"order_[0-9A-Za-z]{14}")

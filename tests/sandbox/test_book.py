@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pgw.sandbox.faults import Effect
-from pgw.sandbox.refusals import CANCELLED, INSUFFICIENT_FUNDS
+from pgw.razorpay_simulator.faults import Effect
+from pgw.razorpay_simulator.refusals import CANCELLED, INSUFFICIENT_FUNDS
 from tests.sandbox.books import AMOUNT, AUTOMATIC, Shelf, refusal
 from tests.sandbox.served import CARD, COLLECT
 

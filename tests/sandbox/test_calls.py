@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pgw.sandbox.app import create_app
-from pgw.sandbox.refusals import Refused
-from pgw.sandbox.requests import (
+from pgw.razorpay_simulator.app import create_app
+from pgw.razorpay_simulator.refusals import Refused
+from pgw.razorpay_simulator.requests import (
     CaptureRequest,
     OrderRequest,
     OrdersQuery,
@@ -20,7 +20,7 @@ from pgw.sandbox.requests import (
     decode,
     query,
 )
-from pgw.sandbox.world import new_sandbox
+from pgw.razorpay_simulator.world import new_sandbox
 from tests.doubles import VirtualClock
 
 TABLE = Path(__file__).parents[2] / "docs" / "razorpay-calls.md"

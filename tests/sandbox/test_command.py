@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.sandbox.webhooks import WEBHOOK_SECRET
+from pgw.razorpay_simulator.webhooks import WEBHOOK_SECRET
 from tests.sandbox.served import BASIC, PATIENCE_S, eventually
 
 Process = subprocess.Popen[str]
@@ -140,6 +140,6 @@ def test_a_time_is_read_with_its_unit(monkeypatch: pytest.MonkeyPatch, text: str
     from pgw.cli.app import run  # noqa: PLC0415  # the processes above are what the other tests run
 
     asked: list[object] = []
-    monkeypatch.setattr("pgw.sandbox.run.serve", lambda bind, **members: asked.append((bind, members)))
+    monkeypatch.setattr("pgw.razorpay_simulator.run.serve", lambda bind, **members: asked.append((bind, members)))
     assert run(["sandbox", "--approve-after", text, "--fault", "429", "--fault", "slow"]) == Exit.DONE
     assert asked == [("127.0.0.1:4010", {"faults": ["429", "slow"], "approve_after_s": seconds, "target": None})]

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from pgw.sandbox.delivery import BAD_GATEWAY, DRIP_S, NO_STATUS_LINE, SLOW_S
-from pgw.sandbox.faults import EFFECTS, LATE_S, MAKES_NOTHING, SURPLUS, Fault, Faults
+from pgw.razorpay_simulator.delivery import BAD_GATEWAY, DRIP_S, NO_STATUS_LINE, SLOW_S
+from pgw.razorpay_simulator.faults import EFFECTS, LATE_S, MAKES_NOTHING, SURPLUS, Fault, Faults
 from tests.sandbox.served import AMOUNT, Gateway, eventually, is_silent, payment_of, served
 
 WHOLE = re.compile(

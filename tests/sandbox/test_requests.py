@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pgw.sandbox.requests import (
+from pgw.razorpay_simulator.requests import (
     CaptureRequest,
     OrderRequest,
     OrdersQuery,

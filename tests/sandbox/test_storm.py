@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.sandbox.documents import book_document
-from pgw.sandbox.faults import EFFECTS, PLAIN
-from pgw.sandbox.refusals import CANCELLED, Refused
-from pgw.sandbox.states import Order, Payment
+from pgw.razorpay_simulator.documents import book_document
+from pgw.razorpay_simulator.faults import EFFECTS, PLAIN
+from pgw.razorpay_simulator.refusals import CANCELLED, Refused
+from pgw.razorpay_simulator.states import Order, Payment
 from tests.sandbox.books import AMOUNT, AUTOMATIC, MANUAL, Shelf
 
 MOST_STEPS = 30

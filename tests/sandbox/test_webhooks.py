@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pgw.core.gateways.razorpay_events import notice_in
-from pgw.core.webhook import is_signed
-from pgw.sandbox.webhooks import MAX_TRIES, loopback_of
+from pgw.core.verification.webhook import is_signed
+from pgw.razorpay_simulator.webhooks import MAX_TRIES, loopback_of
 from tests.sandbox.served import AMOUNT, Gateway, eventually
 
 SECRET = "a secret of this test"

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, func, update
 
+from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.money_tables import watches
-from pgw.core.ledger.store import open_engine
 from pgw.core.ledger.tables import When, attempts, payments, verification_checks
 
 OF_A_PAYMENT: tuple[Table, ...] = (payments, attempts, verification_checks, watches)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgw.core.case import CAPTURED, REVERSED, Line
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line
 
 ANSWER_LIMIT_S = 20.0
 WEBHOOK_SECRET = "the secret of both"  # of a sandbox

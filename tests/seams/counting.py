@@ -15,15 +15,15 @@ from random import Random
 from typing import Any
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.hot.on_redis import OnRedis, connect
 from pgw.core.hot.stream import Stream
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.outbox import numbering
-from pgw.core.metrics import bucket_of, field_of
-from pgw.core.outcome import Verdict
-from pgw.core.payment import Upi
+from pgw.core.metrics.counters import bucket_of, field_of
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Upi
 from tests.circle import Sums, held, plain
 from tests.core.hot.streams import GROUP, KEY
 from tests.doubles import (

@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from random import Random
 
-from pgw.core.invariants import Violation
-from pgw.core.payment import Status
+from pgw.core.money.invariants import Violation
+from pgw.core.payment.payment import Status
 from tests.faults.proof import settled, violations
 from tests.seams.load import Answer, Clients
 from tests.seams.serving import Audit, Records, Shop, audit, wait_until

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table, select
 
-from pgw.core.case import Line as Settled
 from pgw.core.gateways.book import Book, Entry, Line
-from pgw.core.ledger.store import open_engine
+from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.tables import attempts
+from pgw.core.money.audit_rows import Line as Settled
 from tests.faults.proof import ledger_of, settled_in, violations
 from tests.ledgers import new_file
 from tests.seams.ageing import pass_time

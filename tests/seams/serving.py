@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Select, Table, select
 
-from pgw.core.ledger.store import open_engine
+from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.tables import attempts, payments
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.settings import load
 
 START_LIMIT_S = 30.0

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.money_tables import audit_log, merchant_keys, transfers, watches, webhook_deliveries
-from pgw.core.ledger.store import open_engine
 from pgw.core.ledger.tables import attempts, outbox
-from pgw.core.webhook import signature_of
+from pgw.core.verification.webhook import signature_of
 from tests.seams.bank import WEBHOOK_SECRET, Bank, bank
 from tests.seams.counting import by_minute, history, on_stream, recount, shared_counts
 from tests.seams.crossings import RELAYING

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pgw.core.ledger.tables import attempts, payments, verification_checks
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from tests.faults.proof import settled_in, violations
 from tests.seams.ageing import pass_time
 from tests.seams.load import Answer, ask, body_of

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from pgw.core.ledger.tables import attempts, payments
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.payment import AttemptStatus, Status
 from tests.ledgers import administrator
 from tests.seams.killing import Killed, healed, killed, violated
 from tests.seams.killing_fleet import herd, killed_fleet

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.store import identity, upgrade
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.store import identity, upgrade
 from pgw.settings import load
 from tests.events import published
 from tests.faults.proof import violations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import outbox
 from pgw.settings import load
 from tests.core.hot.mortal import MortalRedis

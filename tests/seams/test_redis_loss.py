@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pgw.core.plan import HOT_LIMIT
+from pgw.core.routing.plan import HOT_LIMIT
 from pgw.settings import load
 from tests.core.hot.mortal import MortalRedis
 from tests.faults.proof import settled_in, violations

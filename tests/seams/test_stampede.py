@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgw.core.facts import SENDING_MARGIN
+from pgw.core.writes.attempts import SENDING_MARGIN
 from tests.faults.proof import ledger_of, violations
 from tests.seams.fleet import Customers, Fleet, Server, Told, fleet
 from tests.seams.razorpay import CountingRazorpay, Mood, counting_razorpay

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from pgw.server.openapi import document
+from pgw.server.routes.openapi import document
 
 Document = dict[str, Any]
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pgw.core.case import CAPTURED, REVERSED, Line
 from pgw.core.gateways.razorpay_events import reference_in
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line
 from tests.faults.proof import ledger_of, settled, violations
 from tests.server.serving import Served
 from tests.server.wire import eventually

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sanic import Sanic
 
 from pgw.assembly import House
-from pgw.core.ledger.store import upgrade
+from pgw.core.ledger.engine.store import upgrade
 from pgw.server.app import create_app
 from pgw.settings import SETTINGS, load
 from tests.server.wire import PATIENCE_S, Api, eventually

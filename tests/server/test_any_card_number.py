@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
-from pgw.core.card_data import LENGTHS
-from pgw.core.ledger.store import open_engine
-from pgw.core.webhook import signature_of
+from pgw.core.ledger.engine.store import open_engine
+from pgw.core.payment.card_data import LENGTHS
+from pgw.core.verification.webhook import signature_of
 from tests.faults.proof import ledger_of
 from tests.server.kept import violated_by
 from tests.server.serving import Served, served

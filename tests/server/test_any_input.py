@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgw.core.score import SEED_SCORING
-from pgw.server.operations import OPERATIONS
+from pgw.core.routing.score import SEED_SCORING
+from pgw.server.routes.operations import OPERATIONS
 from tests.server.serving import Served, served
 from tests.server.wire import ADMIN, payment
 from tests.services import fresh_database

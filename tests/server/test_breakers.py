@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from pgw.assembly import House
-from pgw.core.breaker import Breaker, State
-from pgw.core.flow.mirror import Mirror
+from pgw.core.breakers.breaker import Breaker, State
+from pgw.core.breakers.override import Override
+from pgw.core.flow.metrics.windows import Mirror
 from pgw.core.ids import uuid7
 from pgw.core.ledger.breaker_history import TRANSITION, Transition, item_of
 from pgw.core.ledger.configuration import breaker_subject, changes_since, head
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.override import Override
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ports import Heartbeat
 from tests.server.serving import Inside, Served, inside, served
 from tests.server.wire import ADMIN, Answer, Api, eventually, payment

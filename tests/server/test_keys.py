@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pgw.core.ledger.configuration import changes_since
-from pgw.server.operation import Operation, Who
-from pgw.server.operations import OPERATIONS
-from pgw.server.orders import OrderBody
-from pgw.server.overrides import OrderQuery
+from pgw.server.http.operation import Operation, Who
+from pgw.server.routes.operations import OPERATIONS
+from pgw.server.routes.operator_commands import OrderBody
+from pgw.server.routes.overrides import OrderQuery
 from tests.server.serving import Inside, Served, inside
 from tests.server.wire import ADMIN, Answer, Api, new_key, payment
 

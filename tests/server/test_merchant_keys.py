@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgw.core.flow.clock import SystemClock
-from pgw.core.flow.keyring import create, revoke
-from pgw.server.operation import Operation, Who
-from pgw.server.operations import OPERATIONS
+from pgw.core.flow.runtime.clock import SystemClock
+from pgw.core.flow.runtime.merchant_keys import create, revoke
+from pgw.server.http.operation import Operation, Who
+from pgw.server.routes.operations import OPERATIONS
 from tests.server.documented import SPEC
 from tests.server.serving import Inside, inside
 from tests.server.wire import Answer, Api, Sent, new_key, payment
@@ -246,7 +246,7 @@ def test_keys_out_of_sight_for_long_refuse_for_now(tmp_path: Path, monkeypatch: 
     with inside(tmp_path) as running:
         running.api.set_gateways(is_enabled=True)
         one = _merchant(running, "m_one", 1)
-        monkeypatch.setattr("pgw.core.flow.keyring.KEYS_LIMIT_S", -1.0)
+        monkeypatch.setattr("pgw.core.flow.runtime.merchant_keys.KEYS_LIMIT_S", -1.0)
         refused = running.api.get("/payments", Authorization=f"Bearer {one.key}")
         assert (refused.refusal, refused.headers["retry-after"]) == ((503, "LEDGER_UNAVAILABLE"), "1")
         assert running.api.get("/payments").status == 200

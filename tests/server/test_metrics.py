@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.mirror import BREAKER_WINDOW_S, WINDOWS_S, Mirror
+from pgw.core.flow.metrics.windows import BREAKER_WINDOW_S, WINDOWS_S, Mirror
 from pgw.core.hot.in_process import InProcess
 from pgw.core.ledger.configuration import SANDBOX_GATEWAYS
-from pgw.core.metrics import field_of, fold, slice_of
-from pgw.core.outcome import AttemptEnd
-from pgw.core.plan import HOT_LIMIT
-from pgw.server.metrics import MAX_CELLS, GatewayMetrics, MetricsQuery, Window, figures
+from pgw.core.metrics.counters import field_of, fold, slice_of
+from pgw.core.payment.outcome import AttemptEnd
+from pgw.core.routing.plan import HOT_LIMIT
+from pgw.server.routes.metrics import MAX_CELLS, GatewayMetrics, MetricsQuery, Window, figures
 from tests.core.told import FAULT, HANGING, SUCCEEDED, told
 from tests.doubles import NOON, VirtualClock
 from tests.server.serving import Inside, Served

@@ -11,9 +11,9 @@ import pytest
 
 from pgw.core.errors import Code
 from pgw.server.app import create_app
-from pgw.server.operation import Operation, Who
-from pgw.server.operations import EXAMPLE_PAYMENT, OPERATIONS
-from pgw.server.problems import STATUS, Problem
+from pgw.server.http.operation import Operation, Who
+from pgw.server.http.problems import STATUS, Problem
+from pgw.server.routes.operations import EXAMPLE_PAYMENT, OPERATIONS
 from pgw.settings import load
 from tests.server.documented import SPEC, misfits, resolved
 from tests.server.serving import Served

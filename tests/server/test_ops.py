@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.writer import LedgerUnavailable
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.writer import LedgerUnavailable
 from tests.server.serving import Inside, Served, served
 from tests.server.wire import eventually, new_key, payment
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pgw.core.breakers.override import Pause
 from pgw.core.ledger.configuration import PAUSE, changes_since, head
-from pgw.core.override import Pause
 from tests.server.serving import Inside, Served, inside
 from tests.server.wire import ADMIN, Answer, Api, new_key, payment
 

@@ -9,11 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine, update
 
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.tables import payments
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.payment import Status
-from pgw.server import prometheus
+from pgw.core.payment.payment import Status
+from pgw.server.routes import prometheus
 from tests.server.serving import Inside, Served, inside
 from tests.server.wire import ADMIN, Api, eventually, payment
 from tests.services import fresh_database

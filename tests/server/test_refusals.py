@@ -11,19 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from pgw.core.context import make_context
-from pgw.core.facts import Announced, digest, opening
-from pgw.core.gateway import GatewayConfig
 from pgw.core.ids import uuid7
 from pgw.core.ledger.configuration import GATEWAY
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.phase import Item, Phase
+from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.payments import OPEN
-from pgw.core.ledger.phase import Item, Phase
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.outcome import ActionRequired, Blame, Captured, NotSent, Verdict
-from pgw.core.payment import NextAction, PaymentRequest
-from pgw.core.plan import Snapshot, make_plan, seed_of
+from pgw.core.payment.outcome import ActionRequired, Blame, Captured, NotSent, Verdict
+from pgw.core.payment.payment import NextAction, PaymentRequest
 from pgw.core.ports import ChargeOrder, Gateway, World
+from pgw.core.routing.context import make_context
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot, make_plan, seed_of
+from pgw.core.writes.attempts import Announced, digest, opening
 from tests.server.serving import Inside
 from tests.server.wire import ADMIN, Api, eventually, new_key, payment
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from pgw.core.enquiry import GaveUp, settle
-from pgw.core.facts import Ended, subject_of
-from pgw.core.found import settling
 from pgw.core.ids import uuid7
 from pgw.core.ledger.money_tables import audit_log
-from pgw.core.ledger.payments_seen import decision_of
+from pgw.core.ledger.payment_reads import decision_of
 from pgw.core.ledger.verifications import SETTLE
-from pgw.core.outcome import Blame, Captured
+from pgw.core.payment.outcome import Blame, Captured
+from pgw.core.verification.enquiry import GaveUp, settle
+from pgw.core.writes.attempts import Ended, subject_of
+from pgw.core.writes.verification import settling
 from tests.server.serving import Inside, inside
 from tests.server.wire import ADMIN, Answer, payment
 from tests.services import fresh_database

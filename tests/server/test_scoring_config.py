@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pgw.core.ledger.configuration import SCORING, changes_since
-from pgw.core.score import SEED_SCORING
+from pgw.core.routing.score import SEED_SCORING
 from tests.server.serving import Inside, Served
 from tests.server.wire import ADMIN, Answer, Api
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.money_tables import webhook_deliveries
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.webhook import digest_of, signature_of
+from pgw.core.verification.webhook import digest_of, signature_of
 from tests.ledgers import rows
 from tests.server.serving import Inside, inside, served
 from tests.server.wire import Answer

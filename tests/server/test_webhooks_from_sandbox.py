@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.webhook import handle_waiting
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.flow.verification.webhooks import handle_waiting
+from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.money_tables import transfers, webhook_deliveries
-from pgw.core.ledger.store import open_engine
 from pgw.core.ledger.tables import attempts
-from pgw.core.payment import AttemptStatus
-from pgw.core.webhook import signature_of
+from pgw.core.payment.payment import AttemptStatus
+from pgw.core.verification.webhook import signature_of
 from tests.faults.proof import ledger_of
 from tests.ledgers import rows
 from tests.server.kept import lines_of, violated

@@ -7,12 +7,12 @@ from datetime import datetime
 from random import Random
 from typing import Any, TypeVar
 
-from pgw.core.case import Case, Line, Settlement
 from pgw.core.errors import PgwError
-from pgw.core.invariants import Violation, check
 from pgw.core.ledger.audit_reads import NO_ID, cases, payments_after
-from pgw.core.ledger.phase import Phase
-from pgw.core.payment import EXITS, Status
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.money.audit_rows import Case, Line, Settlement
+from pgw.core.money.invariants import Violation, check
+from pgw.core.payment.payment import EXITS, Status
 from pgw.core.ports import ChargeOrder, Reference, World
 from tests.fake_gateway import Fate, Reach
 from tests.simulation.run import prepared

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pgw.core.case import Case, Line, Paid, Settlement
 from pgw.core.errors import Code
-from pgw.core.invariants import check, same_key
 from pgw.core.ledger.audit_reads import NO_ID, Heard, cases, hear, last_position, payments_after
 from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.tables import attempts
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.money.audit_rows import Case, Line, Paid, Settlement
+from pgw.core.money.invariants import check, same_key
+from pgw.core.money.transfer import Kind
+from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.ports import Reference
-from pgw.core.transfer import Kind
 from tests.doubles import NOON
 from tests.fake_gateway import Stand
 from tests.simulation.run import BUG

@@ -9,7 +9,7 @@ from typing import Any
 
 from pgw.core.errors import PgwError
 from pgw.core.ledger.webhooks import RECEIVE, receiving
-from pgw.core.webhook import Notice, digest_of
+from pgw.core.verification.webhook import Notice, digest_of
 from tests.doubles import NOON
 from tests.fake_gateway import Charge, Stand
 from tests.simulation.people import called

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from sqlalchemy import false
 
-from pgw.core.flow import take, verify, watch
-from pgw.core.flow.attempt import attempt
-from pgw.core.ledger import watches
+from pgw.core.flow.payments import take
+from pgw.core.flow.payments.attempt import attempt
+from pgw.core.flow.verification import late_capture as watch
+from pgw.core.flow.verification import verify
+from pgw.core.ledger import late_captures as watches
 from pgw.core.ledger.due import Watched, watched
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.outcome import Blame, NotSent, Unknown, Verdict
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.payment.outcome import Blame, NotSent, Unknown, Verdict
 from pgw.core.ports import ChargeOrder
-from pgw.core.watch import Rest, WatchState
+from pgw.core.verification.late_capture import Rest, WatchState
 from tests.fake_gateway import FakeGateway
 from tests.simulation import scene
 from tests.simulation.store import Due, StoreLedger
@@ -35,7 +37,7 @@ def _sent_after_the_lease(patch: pytest.MonkeyPatch) -> None:
     def built(*arguments: Any, **members: Any) -> ChargeOrder:
         return ChargeOrder(*arguments, **{**members, "may_send": lambda: True})
 
-    patch.setattr("pgw.core.flow.attempt.ChargeOrder", built)
+    patch.setattr("pgw.core.flow.payments.attempt.ChargeOrder", built)
 
 
 def _nobody_watches(patch: pytest.MonkeyPatch) -> None:
@@ -55,14 +57,14 @@ def _each_try_of_a_reversal_is_another(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_absence_is_enough(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("pgw.core.enquiry.ABSENT_APART", timedelta())
-    patch.setattr("pgw.core.enquiry.ABSENT_AFTER", timedelta())
+    patch.setattr("pgw.core.verification.enquiry.ABSENT_APART", timedelta())
+    patch.setattr("pgw.core.verification.enquiry.ABSENT_AFTER", timedelta())
     patch.setattr(watch, "watch_of", None, raising=False)
     patch.setattr(verify, "watch_of", lambda *_: None)
 
 
 def _any_amount_will_do(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("pgw.core.flow.attempt.checked_amount", lambda verdict, *_: verdict)
+    patch.setattr("pgw.core.flow.payments.attempt.checked_amount", lambda verdict, *_: verdict)
 
 
 def _nobody_verifies(patch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ from random import Random
 from sqlalchemy import select
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.resolve import resolve
+from pgw.core.flow.verification.resolve import resolve
 from pgw.core.ledger.money_tables import transfers
 from pgw.core.ledger.resolutions import last_called
 from pgw.core.ledger.tables import payments
+from pgw.core.money.transfer import Kind
 from pgw.core.ports import Reference
-from pgw.core.resolution import Outcome, Resolution
-from pgw.core.transfer import Kind
+from pgw.core.writes.resolution import Outcome, Resolution
 from tests.simulation.scene import Run
 from tests.simulation.weather import DAY_S, pick
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.take import take
+from pgw.core.flow.payments.take import take
 from pgw.core.hot.in_process import InProcess
-from pgw.core.invariants import check
 from pgw.core.ledger.audit_reads import NO_ID, cases, payments_after
-from pgw.core.payment import PaymentRequest, Upi
+from pgw.core.money.invariants import check
+from pgw.core.payment.payment import PaymentRequest, Upi
 from tests.doubles import request_of
 from tests.fake_gateway import Book
 from tests.simulation.bugs import listening
@@ -26,7 +26,7 @@ from tests.simulation.virtual import Process, ProcessClock, VirtualLoop, moment,
 from tests.simulation.weather import DAY_S, Fates, Weather
 
 if TYPE_CHECKING:
-    from pgw.core.flow.replay import Taken
+    from pgw.core.flow.payments.replay import Taken
 
 PAYMENTS = 8
 HEALED_S = 5.05 * DAY_S

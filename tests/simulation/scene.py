@@ -11,13 +11,13 @@ from typing import Any
 from msgspec import structs
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.breakers import Breakers
-from pgw.core.flow.owned import OwnedTasks
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
-from pgw.core.flow.webhook import handle_waiting
+from pgw.core.flow.breakers.circuit import Breakers
+from pgw.core.flow.runtime.tasks import OwnedTasks
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.flow.verification.webhooks import handle_waiting
 from pgw.core.hot.in_process import InProcess
-from pgw.core.payment import PaymentRequest
+from pgw.core.payment.payment import PaymentRequest
 from pgw.core.ports import Gateway, World
 from tests.doubles import LEDGER_ID, snapshot_of
 from tests.fake_gateway import Book, FakeGateway

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
-from pgw.core.ledger.on_sqlite import RETRYABLE, OnSqlite
-from pgw.core.ledger.phase import Phase
-from pgw.core.ledger.store import upgrade
+from pgw.core.ledger.engine.on_sqlite import RETRYABLE, OnSqlite
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.ledger.engine.store import upgrade
+from pgw.core.ledger.engine.writer import COMMIT_WITHIN_S, ItemRefused, LedgerUnavailable, Waiter, Writer
 from pgw.core.ledger.verifications import CLAIM
-from pgw.core.ledger.writer import COMMIT_WITHIN_S, ItemRefused, LedgerUnavailable, Waiter, Writer
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from tests.simulation.virtual import Process, VirtualLoop
 
 T = TypeVar("T")

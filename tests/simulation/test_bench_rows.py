@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from pgw.core.breaker import Cause, State
-from pgw.core.flow.verify import verify_due
+from pgw.core.breakers.breaker import Cause, State
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.payments import OPEN
 from pgw.core.ports import ChargeOrder
 from tests.doubles import request_of

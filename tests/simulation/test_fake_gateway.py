@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ledger.payments import CLOSE
-from pgw.core.ledger.phase import Phase
 from pgw.core.ledger.tables import attempts
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from pgw.core.ports import ChargeOrder, Reference
 from tests.fake_gateway import Deed, Fate, Reach, Reply, Stand
 from tests.simulation.checks import faults

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import ABSENT_APART, GIVE_UP_AFTER, LONGEST_LEASE
-from pgw.core.found import REVERSED
 from pgw.core.ledger.money_tables import watches
 from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks
 from pgw.core.ports import ChargeOrder, Reference
+from pgw.core.verification.enquiry import ABSENT_APART, GIVE_UP_AFTER, LONGEST_LEASE
+from pgw.core.writes.verification import REVERSED
 from tests.fake_gateway import Deed, Fate, Reach, Reply, Stand
 from tests.simulation.checks import faults
 from tests.simulation.run import simulate

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pgw.core.invariants import MEANINGS
+from pgw.core.money.invariants import MEANINGS
 from tests.simulation.checks import faults
 from tests.simulation.mutants import MUTANTS, Patch
 from tests.simulation.run import simulate

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from pgw.core.ledger.phase import Phase
+from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ports import ChargeOrder, Reference
 from tests.fake_gateway import Deed, Fate, Reach, Reply, Stand
 from tests.simulation.store import Trouble

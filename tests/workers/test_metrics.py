@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pgw.assembly import Hot, open_hot
-from pgw.core.flow.pulse import COUNTS
-from pgw.core.ledger.ledger import OpenLedger
-from pgw.core.ledger.store import identity, upgrade
+from pgw.core.flow.runtime.refresh import COUNTS
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.store import identity, upgrade
 from pgw.core.ledger.tables import gateway_metrics
 from pgw.core.ports import Heartbeat
 from pgw.settings import Settings, load

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pgw.core.errors import Code, PgwError
+from pgw.core.ledger.engine.store import upgrade
 from pgw.core.ledger.payments import OPEN
-from pgw.core.ledger.store import upgrade
 from pgw.core.ledger.tables import attempts, gateway_metrics
 from pgw.settings import load
 from pgw.workers.run import count_metrics, verify

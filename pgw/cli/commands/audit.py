@@ -10,11 +10,11 @@ import typer
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
 from pgw.cli.money_audit import audit_money
-from pgw.cli.screen import Column, Screen, plain
-from pgw.cli.spans import now
-from pgw.cli.stores import on_store, read
-from pgw.cli.timeline import moment
-from pgw.cli.words import say
+from pgw.cli.transport.stores import on_store, read
+from pgw.cli.views.durations import now
+from pgw.cli.views.messages import say
+from pgw.cli.views.screen import Column, Screen, plain
+from pgw.cli.views.timeline import moment
 
 if TYPE_CHECKING:
     from pgw.core.ledger.audit import Entry, Place

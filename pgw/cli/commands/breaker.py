@@ -6,17 +6,17 @@ from typing import Any
 
 import typer
 
-from pgw.cli.breakers import history as told
-from pgw.cli.breakers import status as shown
-from pgw.cli.client import Client, connect, member
 from pgw.cli.consent import Order, reason_of
 from pgw.cli.exits import RefusedError
-from pgw.cli.impact import done, foreseen, impact
 from pgw.cli.lazy import examples, group
 from pgw.cli.names import breaker_named
-from pgw.cli.screen import Live, Row, Screen
-from pgw.cli.spans import now, ttl_of
-from pgw.cli.words import say, width
+from pgw.cli.transport.client import Client, connect, member
+from pgw.cli.views.breakers import history as told
+from pgw.cli.views.breakers import status as shown
+from pgw.cli.views.durations import now, ttl_of
+from pgw.cli.views.impact import done, foreseen, impact
+from pgw.cli.views.messages import say, width
+from pgw.cli.views.screen import Live, Row, Screen
 
 app = group("See the breakers, and force one open or closed until a set time.")
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import typer
 
-from pgw.cli.client import Client, connect
 from pgw.cli.dotted import TABLES, assigned, flat, steps_of, under
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import CHANGE_COLUMNS, FIELD_COLUMNS, Row, Screen
-from pgw.cli.words import say
+from pgw.cli.transport.client import Client, connect
+from pgw.cli.views.messages import say
+from pgw.cli.views.screen import CHANGE_COLUMNS, FIELD_COLUMNS, Row, Screen
 
 app = group("See and change weights, tables, thresholds and policy of routing.")
 

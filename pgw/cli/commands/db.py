@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 from pgw.cli.exits import Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import Screen, plain
-from pgw.cli.stores import behind, existing_store
+from pgw.cli.transport.stores import behind, existing_store
+from pgw.cli.views.screen import Screen, plain
 from pgw.settings import load
 
 if TYPE_CHECKING:
-    from pgw.core.ledger.store import SchemaStatus
+    from pgw.core.ledger.engine.store import SchemaStatus
 
 app = group("Create, upgrade and look at the ledger's schema.")
 
@@ -22,7 +22,7 @@ def upgrade() -> Screen:
 
     The ledger is DATABASE_URL, else the SQLite file in PGW_HOME. Safe to repeat, and from several machines at once.
     """
-    from pgw.core.ledger.store import upgrade as bring_up  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.ledger.engine.store import upgrade as bring_up  # noqa: PLC0415  # sqlalchemy
 
     return _screen(bring_up(load().database))
 

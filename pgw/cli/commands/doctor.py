@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pgw.cli.client import connect
 from pgw.cli.exits import CommandError, Exit, RefusedError
 from pgw.cli.findings import FINE, NOTE, PROBLEM, found, of_orders, of_outbox, of_redis
 from pgw.cli.lazy import examples, group
-from pgw.cli.local import running_server
-from pgw.cli.screen import Row, Screen, plain
-from pgw.cli.stores import behind, existing_store
+from pgw.cli.transport.client import connect
+from pgw.cli.transport.local import running_server
+from pgw.cli.transport.stores import behind, existing_store
+from pgw.cli.views.screen import Row, Screen, plain
 from pgw.core.errors import PgwError
 from pgw.settings import Settings, load, refusals
 

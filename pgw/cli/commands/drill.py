@@ -6,15 +6,15 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import Row, Screen, percent, plain, text_of
-from pgw.cli.stores import current_store, read
-from pgw.cli.words import say
+from pgw.cli.transport.stores import current_store, read
+from pgw.cli.views.messages import say
+from pgw.cli.views.screen import Row, Screen, percent, plain, text_of
 from pgw.settings import Settings, load
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pgw.core.plan import Snapshot
+    from pgw.core.routing.plan import Snapshot
 
 app = group(
     "Rehearse a fault on a private copy, and see what it costs.\n\n"
@@ -116,7 +116,7 @@ def _configuration(settings: Settings) -> "Snapshot | None":
     current_store(settings)
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from pgw.core.flow.snapshot import replayed  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.flow.runtime.snapshot import replayed  # noqa: PLC0415  # sqlalchemy
     from pgw.core.ledger.configuration import as_of, head  # noqa: PLC0415  # sqlalchemy
 
     def look(connection: "Connection") -> "Snapshot":

@@ -5,12 +5,12 @@ from typing import Any
 
 import typer
 
-from pgw.cli.client import Client, connect, member
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
 from pgw.cli.names import gateway_named, words_of
-from pgw.cli.screen import FIELD_COLUMNS, Column, Row, Screen, change, fields_of, plain
-from pgw.cli.words import say
+from pgw.cli.transport.client import Client, connect, member
+from pgw.cli.views.messages import say
+from pgw.cli.views.screen import FIELD_COLUMNS, Column, Row, Screen, change, fields_of, plain
 
 app = group("See and change what each gateway takes.")
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pgw.cli.client import actor
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import FIELD_COLUMNS, Column, Row, Screen, fields_of, plain
-from pgw.cli.stores import on_store, read, write
-from pgw.cli.timeline import moment
+from pgw.cli.transport.client import actor
+from pgw.cli.transport.stores import on_store, read, write
+from pgw.cli.views.screen import FIELD_COLUMNS, Column, Row, Screen, fields_of, plain
+from pgw.cli.views.timeline import moment
 from pgw.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def create(
     """
     _check(merchant, reason)
     settings = on_store()
-    from pgw.core.flow.keyring import create as make  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.flow.runtime.merchant_keys import create as make  # noqa: PLC0415  # sqlalchemy
 
     environment = "production" if settings.production else "development"
     key, made = _by_us(settings, make, merchant, environment, actor(), reason)
@@ -108,7 +108,7 @@ def revoke(
         raise CommandError(Exit.NOT_FOUND, "that is no key's id, which has 12 of 0-9 and a-f ('pgw key list' shows it)")
     _check(None, reason)
     settings = on_store()
-    from pgw.core.flow.keyring import revoke as end  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.flow.runtime.merchant_keys import revoke as end  # noqa: PLC0415  # sqlalchemy
 
     document = _document(_by_us(settings, end, key_id, actor(), reason))
     told = f"key {key_id} of {document['merchant_id']} is revoked"
@@ -117,8 +117,8 @@ def revoke(
 
 def _check(merchant: str | None, reason: str) -> None:
     """Refuse what no payment could name, and a reason that holds what must not be kept."""
-    from pgw.core.card_data import in_text  # noqa: PLC0415  # msgspec
-    from pgw.core.payment import is_clean  # noqa: PLC0415
+    from pgw.core.payment.card_data import in_text  # noqa: PLC0415  # msgspec
+    from pgw.core.payment.payment import is_clean  # noqa: PLC0415
 
     for name, text, longest in (("MERCHANT", merchant, LONGEST_MERCHANT_ID), ("--reason", reason, LONGEST_REASON)):
         if text is not None and not (1 <= len(text) <= longest and is_clean(text)):
@@ -129,8 +129,8 @@ def _check(merchant: str | None, reason: str) -> None:
 
 def _by_us(settings: Settings, work: Callable[..., Any], *given: Any) -> Any:
     """Run what writes, with this machine's clock and the system's randomness."""
-    from pgw.core.flow.clock import SystemClock  # noqa: PLC0415  # sqlalchemy
-    from pgw.core.flow.entropy import Entropy  # noqa: PLC0415
+    from pgw.core.flow.runtime.clock import SystemClock  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.flow.runtime.entropy import Entropy  # noqa: PLC0415
 
     return write(settings, lambda ledger: work(ledger, SystemClock(), Entropy(), *given))
 

@@ -8,11 +8,11 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import FIELD_COLUMNS, Row, Screen, fields_of, plain
-from pgw.cli.stores import on_store, read, write
+from pgw.cli.transport.stores import on_store, read, write
+from pgw.cli.views.screen import FIELD_COLUMNS, Row, Screen, fields_of, plain
 
 if TYPE_CHECKING:
-    from pgw.core.ledger.ledger import OpenLedger
+    from pgw.core.ledger.engine.ledger import OpenLedger
 
 app = group("See the ledger's events on their way, and send dead ones again.")
 

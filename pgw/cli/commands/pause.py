@@ -2,12 +2,12 @@
 
 import typer
 
-from pgw.cli.client import connect
 from pgw.cli.consent import Order, environment_of, reason_of
 from pgw.cli.lazy import examples, group
-from pgw.cli.pausing import shown
-from pgw.cli.screen import Screen
-from pgw.cli.spans import ttl_of
+from pgw.cli.transport.client import connect
+from pgw.cli.views.durations import ttl_of
+from pgw.cli.views.pause import shown
+from pgw.cli.views.screen import Screen
 
 app = group("Take no new payments until a set time.")
 

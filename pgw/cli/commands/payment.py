@@ -6,17 +6,17 @@ from typing import Any
 
 import typer
 
-from pgw.cli.client import Client, connect
 from pgw.cli.exits import CommandError, Exit, RefusedError
 from pgw.cli.lazy import examples, group
 from pgw.cli.resolving import resolved, word
-from pgw.cli.screen import Column, Row, Screen, plain
-from pgw.cli.spans import now, read
-from pgw.cli.spans import since as age
-from pgw.cli.timeline import moment, story
-from pgw.cli.words import say
-from pgw.core.money import in_words
-from pgw.core.risk import risk_of
+from pgw.cli.transport.client import Client, connect
+from pgw.cli.views.durations import now, read
+from pgw.cli.views.durations import since as age
+from pgw.cli.views.messages import say
+from pgw.cli.views.screen import Column, Row, Screen, plain
+from pgw.cli.views.timeline import moment, story
+from pgw.core.money.exposure import risk_of
+from pgw.core.payment.currency import in_words
 
 app = group("Find payments, follow one, ask why it was routed so.")
 
@@ -135,7 +135,7 @@ def why(payment: str = PAYMENT) -> Screen:
 
     Decides it again from the stored inputs; exit 10 when that does not come out the same.
     """
-    from pgw.cli.explanation import explanation  # noqa: PLC0415  # list and show do without
+    from pgw.cli.views.explanation import explanation  # noqa: PLC0415  # list and show do without
 
     with connect() as api:
         found = _named(api, payment)

@@ -2,10 +2,10 @@
 
 import typer
 
-from pgw.cli.client import connect, member
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import FIELD_COLUMNS, Screen, change, fields_of
+from pgw.cli.transport.client import connect, member
+from pgw.cli.views.screen import FIELD_COLUMNS, Screen, change, fields_of
 
 app = group("See and change how often a merchant's payments may be tried.")
 

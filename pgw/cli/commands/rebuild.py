@@ -7,12 +7,12 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import Screen, plain
-from pgw.cli.stores import current_store
+from pgw.cli.transport.stores import current_store
+from pgw.cli.views.screen import Screen, plain
 from pgw.settings import Settings, load
 
 if TYPE_CHECKING:
-    from pgw.core.flow.rebuild import Rebuilt
+    from pgw.core.flow.metrics.rebuild import Rebuilt
 
 app = group("Count the last hour anew from the ledger, put back lost breakers.")
 
@@ -54,10 +54,10 @@ def rebuild(
 
 async def _rebuild(settings: Settings, *, anew: bool) -> "Rebuilt":
     from pgw.assembly import open_hot  # noqa: PLC0415  # sqlalchemy, redis
-    from pgw.core.flow.clock import SystemClock  # noqa: PLC0415
-    from pgw.core.flow.rebuild import rebuild as run  # noqa: PLC0415
-    from pgw.core.ledger.ledger import OpenLedger  # noqa: PLC0415
-    from pgw.core.ledger.store import identity  # noqa: PLC0415
+    from pgw.core.flow.metrics.rebuild import rebuild as run  # noqa: PLC0415
+    from pgw.core.flow.runtime.clock import SystemClock  # noqa: PLC0415
+    from pgw.core.ledger.engine.ledger import OpenLedger  # noqa: PLC0415
+    from pgw.core.ledger.engine.store import identity  # noqa: PLC0415
 
     clock = SystemClock()
     ledger, hot = OpenLedger(settings.database), open_hot(settings, clock)

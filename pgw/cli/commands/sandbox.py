@@ -6,7 +6,7 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.sandbox.faults import Fault
+from pgw.razorpay_simulator.faults import Fault
 
 app = group("Play Razorpay: its API, no money, faults on command.")
 
@@ -43,8 +43,8 @@ def sandbox(
     if unknown := [name for name in fault if name not in set(Fault)]:
         raise CommandError(Exit.USAGE, f"there is no fault {', '.join(unknown)}: there are {', '.join(Fault)}")
     seconds = None if approve_after is None else _seconds(approve_after)
-    from pgw.sandbox.run import serve  # noqa: PLC0415  # sanic: only when there is work for it
-    from pgw.sandbox.webhooks import Target, loopback_of  # noqa: PLC0415  # likewise
+    from pgw.razorpay_simulator.run import serve  # noqa: PLC0415  # sanic: only when there is work for it
+    from pgw.razorpay_simulator.webhooks import Target, loopback_of  # noqa: PLC0415  # likewise
 
     if webhook is not None and loopback_of(webhook) is None:
         raise CommandError(Exit.USAGE, "--webhook must be http:// to this machine: what it tells is no real money")

@@ -2,10 +2,10 @@
 
 import typer
 
-from pgw.cli.client import connect
 from pgw.cli.lazy import examples, group
-from pgw.cli.ranking import COLUMNS, excluded_lines, lead_of, ranked_rows
-from pgw.cli.screen import Screen
+from pgw.cli.transport.client import connect
+from pgw.cli.views.ranking import COLUMNS, excluded_lines, lead_of, ranked_rows
+from pgw.cli.views.screen import Screen
 
 app = group("Show how the gateways rank for a payment, without making one.")
 

@@ -4,8 +4,8 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.screen import FIELD_COLUMNS, Row, Screen, fields_of
-from pgw.cli.stores import current_store
+from pgw.cli.transport.stores import current_store
+from pgw.cli.views.screen import FIELD_COLUMNS, Row, Screen, fields_of
 from pgw.settings import Settings, load
 
 app = group("Run one worker: count outcomes, or verify attempts.")

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Undecided
 from pgw.core.gateways.razorpay_answers import (
     BAD_REQUEST,
     OK,
@@ -30,9 +29,10 @@ from pgw.core.gateways.razorpay_answers import (
 )
 from pgw.core.gateways.razorpay_events import RECEIPT, receipt_of
 from pgw.core.gateways.wire import Answer, Method, Reply, Wire
-from pgw.core.outcome import Blame, NotSent, Unknown, Verdict
-from pgw.core.payment import Card, Netbanking, Upi, UpiFlow, upi_flow
+from pgw.core.payment.outcome import Blame, NotSent, Unknown, Verdict
+from pgw.core.payment.payment import Card, Netbanking, Upi, UpiFlow, upi_flow
 from pgw.core.ports import ChargeOrder, Reference
+from pgw.core.verification.enquiry import Finding, Pending, Reversal, ReversalRefused, Undecided
 
 T = TypeVar("T", bound=Struct)
 

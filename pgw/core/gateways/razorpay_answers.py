@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.wire import Reply
-from pgw.core.outcome import ActionRequired, Blame, Captured, Decline, NotSent, Unknown, declined
-from pgw.core.payment import NextAction
+from pgw.core.payment.outcome import ActionRequired, Blame, Captured, Decline, NotSent, Unknown, declined
+from pgw.core.payment.payment import NextAction
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 
 T = TypeVar("T", bound=Struct)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from pgw.core import card_data
 from pgw.core.gateways.razorpay_answers import read
+from pgw.core.payment import card_data
 from pgw.core.ports import Reference
-from pgw.core.webhook import Notice
+from pgw.core.verification.webhook import Notice
 
 RECEIPT = "receipt"
 """Under this name a payment's notes hold the attempt, as its order's receipt does."""

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgw.core.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
-from pgw.core.gateway import SandboxBehaviour
 from pgw.core.gateways.book import Book, Entry, Line
-from pgw.core.outcome import Blame, Captured, Decline, NotSent, Unknown, Verdict, declined
-from pgw.core.payment import Method, Upi, method_of
+from pgw.core.payment.outcome import Blame, Captured, Decline, NotSent, Unknown, Verdict, declined
+from pgw.core.payment.payment import Method, Upi, method_of
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Reference
+from pgw.core.routing.gateway import SandboxBehaviour
+from pgw.core.verification.enquiry import Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 
 SLOW_S = 1.0
 LATE = timedelta(seconds=5)

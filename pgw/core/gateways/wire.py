@@ -23,7 +23,7 @@ from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
 
-from pgw.core.outcome import Blame, NotSent, Unknown
+from pgw.core.payment.outcome import Blame, NotSent, Unknown
 from pgw.core.ports import NOT_SENT_LEASE
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from pgw.core.breaker import Breaker, Key
-from pgw.core.metrics import SLICE_S, Increments
+from pgw.core.breakers.breaker import Breaker, Key
+from pgw.core.metrics.counters import SLICE_S, Increments
 from pgw.core.ports import Clock, Heartbeat, Held, Slices
 
 KEPT_S = 70 * 60

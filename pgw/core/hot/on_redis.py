@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pgw.core.breaker import Breaker, Key
+from pgw.core.breakers.breaker import Breaker, Key
 from pgw.core.hot import scripts
 from pgw.core.hot.in_process import LIVE_S
 from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices

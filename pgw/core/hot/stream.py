@@ -17,7 +17,7 @@ from pgw.core.hot.on_redis import (
     Word,
     connect,
 )
-from pgw.core.metrics import Increments
+from pgw.core.metrics.counters import Increments
 from pgw.core.ports import HotUnavailable
 
 ENTRIES_A_CALL = 256

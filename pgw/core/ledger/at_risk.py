@@ -7,10 +7,10 @@ from sqlalchemy import Connection, and_, func, or_, select, text
 
 from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.tables import attempts, payments
-from pgw.core.payment import AttemptStatus, Status
-from pgw.core.risk import Risk, risk_of
-from pgw.core.transfer import IN_SUSPENSE
-from pgw.core.watch import WatchState
+from pgw.core.money.exposure import Risk, risk_of
+from pgw.core.money.transfer import IN_SUSPENSE
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.verification.late_capture import WatchState
 
 _IN_HAND = text("watches.state IN ('REVERSING', 'MANUAL_REVIEW')")
 """As the partial index says it: with parameters neither database would know that the index has all of them."""

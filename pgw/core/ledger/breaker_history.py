@@ -9,12 +9,12 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Row, Text, and_, func, or_, select
 
-from pgw.core.breaker import Breaker, Key, State
-from pgw.core.facts import Event, Item
+from pgw.core.breakers.breaker import Breaker, Key, State
+from pgw.core.breakers.override import Override
 from pgw.core.ledger.configuration import BREAKER, breaker_subject
-from pgw.core.ledger.phase import Phase, put
+from pgw.core.ledger.engine.phase import Phase, put
 from pgw.core.ledger.tables import Id, Json, When, Whole, breaker_events, configurations, outbox
-from pgw.core.override import Override
+from pgw.core.writes.attempts import Event, Item
 
 Scope = Literal["shared", "process"]
 Kind = Literal["transition", "override"]

@@ -7,12 +7,12 @@ from datetime import datetime
 from msgspec import to_builtins
 from sqlalchemy import Connection, Text, and_, func, select
 
-from pgw.core.context import SEED_BANKS
-from pgw.core.gateway import GatewayConfig
-from pgw.core.ledger.phase import Phase, put
+from pgw.core.ledger.engine.phase import Phase, put
 from pgw.core.ledger.tables import Json, When, Whole, configurations
-from pgw.core.payment import Document, Method
-from pgw.core.score import SEED_SCORING
+from pgw.core.payment.payment import Document, Method
+from pgw.core.routing.context import SEED_BANKS
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.score import SEED_SCORING
 
 GATEWAY = "gateway:"
 RETRY_POLICY = "retry-policy:"

@@ -11,7 +11,7 @@ from pgw.core.ledger.outbox import occurred_at
 from pgw.core.ledger.payments import UNSETTLED
 from pgw.core.ledger.tables import attempts, outbox, payments
 from pgw.core.ledger.violations import Tally, tallies
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Text, and_, literal, or_, select
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.ledger.phase import Phase, put
+from pgw.core.ledger.engine.phase import Phase, put
 from pgw.core.ledger.tables import gateway_metrics
 
 MAX_MINUTES = 10_000

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Text, bindparam, cast, func, select, update
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.ledger.phase import Phase, Statement
+from pgw.core.ledger.engine.phase import Phase, Statement
 from pgw.core.ledger.tables import Whole, outbox
 
 MAX_PUBLISHED = 1000

@@ -19,11 +19,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.ledger.phase import Columns, Phase, Statement, put
+from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
+from pgw.core.ledger.late_captures import WATCHED, watch_decline, watch_end
 from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, routing_decisions
 from pgw.core.ledger.transfers import BOOKED, book_end
-from pgw.core.ledger.watches import WATCHED, watch_decline, watch_end
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.payment import AttemptStatus, Status
 
 UNSETTLED = (Status.PROCESSING, Status.REQUIRES_ACTION, Status.PENDING_VERIFICATION)
 """Statuses a machine may still end; MANUAL_REVIEW is a person's."""

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP, UUID
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.payment import AttemptStatus, Status
 
 
 class When(TypeDecorator[datetime]):

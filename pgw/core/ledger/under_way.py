@@ -6,8 +6,8 @@ from sqlalchemy import Connection, and_, case, func, select
 
 from pgw.core.ledger.payments import UNSETTLED
 from pgw.core.ledger.tables import attempts, payments
-from pgw.core.payment import AttemptStatus
-from pgw.core.preview import UnderWay
+from pgw.core.payment.payment import AttemptStatus
+from pgw.core.routing.preview import UnderWay
 
 _OPEN_ENDED = (AttemptStatus.SENDING, AttemptStatus.TIMEOUT, AttemptStatus.REQUIRES_ACTION)
 """Attempts whose outcome is not known; others under check belong to a payment that has its answer elsewhere."""

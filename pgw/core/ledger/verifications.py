@@ -6,14 +6,14 @@ from msgspec import Struct
 from sqlalchemy import Connection, Text, case, func, literal, or_, select, update
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.enquiry import GIVE_UP_AFTER
+from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
+from pgw.core.ledger.late_captures import watch_end
 from pgw.core.ledger.payments import ENDED, UNSETTLED, settle_payment, tell
-from pgw.core.ledger.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, payments, verification_checks
 from pgw.core.ledger.transfers import BOOKED, book_end
-from pgw.core.ledger.watches import watch_end
-from pgw.core.outcome import Blame
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.payment.outcome import Blame
+from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.core.verification.enquiry import GIVE_UP_AFTER
 
 LEASE_EXPIRED = "LEASE_EXPIRED"
 """Error code of an attempt whose owner never wrote its end: it crashed, hung, or lost the ledger."""

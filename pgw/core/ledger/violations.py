@@ -11,11 +11,11 @@ from msgspec import Struct
 from sqlalchemy import Connection, Text, func, select, text, update
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.facts import Item
-from pgw.core.invariants import Violation
+from pgw.core.ledger.engine.phase import Phase, Statement, put
 from pgw.core.ledger.money_tables import violations
-from pgw.core.ledger.phase import Phase, Statement, put
 from pgw.core.ledger.tables import Id, When, Whole
+from pgw.core.money.invariants import Violation
+from pgw.core.writes.attempts import Item
 
 MAX_OPEN = 1000
 """Violations that are open at one time; who has more has other sorrows, and the table must not grow with them."""

@@ -20,13 +20,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.enquiry import CHECK_LEASE
-from pgw.core.facts import Item
+from pgw.core.ledger.engine.phase import Phase, Statement, put
 from pgw.core.ledger.money_tables import watches, webhook_deliveries
-from pgw.core.ledger.phase import Phase, Statement, put
 from pgw.core.ledger.tables import Id, When, Whole, attempts
-from pgw.core.payment import AttemptStatus
-from pgw.core.webhook import Notice
+from pgw.core.payment.payment import AttemptStatus
+from pgw.core.verification.enquiry import CHECK_LEASE
+from pgw.core.verification.webhook import Notice
+from pgw.core.writes.attempts import Item
 
 WAITS = timedelta(minutes=2)
 """How long a webhook waits for the attempt it names: longer than any lease, after which the schedule asks anyway."""

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from random import Random
 
-from pgw.core.breaker import Admission, Breaker, Key, Rules, Sign, View
-from pgw.core.flow.breakers import Breakers
+from pgw.core.breakers.admission import WELL, Standing, standing
+from pgw.core.breakers.breaker import Admission, Breaker, Key, Rules, Sign, View
+from pgw.core.breakers.override import Override
+from pgw.core.flow.breakers.circuit import Breakers
 from pgw.core.hot.in_process import InProcess
-from pgw.core.override import Override
 from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
-from pgw.core.standing import WELL, Standing, standing
 from tests.doubles import NOON, VirtualClock
 
 KEY: Key = ("g1", "UPI")

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from pgw.core.enquiry import CHECK_LEASE, Authorized, Finding, Pending, Undecided
-from pgw.core.flow.asking import ASK_WITHIN_S, round_of, within_s
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.enquiries import ASK_WITHIN_S, round_of, within_s
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.due import Due, due
+from pgw.core.ledger.engine.writer import COMMIT_WITHIN_S
 from pgw.core.ledger.money_tables import watches
+from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.payments import OPEN
-from pgw.core.ledger.payments_seen import by_id
-from pgw.core.ledger.writer import COMMIT_WITHIN_S
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from pgw.core.ports import Reference
+from pgw.core.verification.enquiry import CHECK_LEASE, Authorized, Finding, Pending, Undecided
 from tests.doubles import CUSTOMER_DECLINE, UNKNOWN, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage, all_of, opens, rows
 from tests.troubled import Troubled

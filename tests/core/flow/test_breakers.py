@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breaker import Admission, Breaker, Cause, Sign, State
-from pgw.core.flow import untold
-from pgw.core.flow.breakers import MAX_SWAPS
-from pgw.core.flow.levels import MAX_REPORTS, VOTE_EVERY_S
+from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.breaker import Admission, Breaker, Cause, Sign, State
+from pgw.core.breakers.override import Override
+from pgw.core.breakers.transition import MOST_PROBES, WELL_AFTER
+from pgw.core.breakers.window import NOTHING_SEEN
+from pgw.core.flow.breakers import transition_log as untold
+from pgw.core.flow.breakers.circuit import MAX_SWAPS
+from pgw.core.flow.breakers.local_and_shared import MAX_REPORTS, VOTE_EVERY_S
 from pgw.core.ledger.breaker_history import TRANSITION
-from pgw.core.ledger.phase import Phase
-from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
-from pgw.core.override import Override
-from pgw.core.standing import Standing
-from pgw.core.transition import MOST_PROBES, WELL_AFTER
-from pgw.core.window import NOTHING_SEEN
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
 from tests.core.flow.fleet import KEY, LEASE_S, Fleet, Process
 from tests.doubles import NOON
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.flow.entropy import CHUNK, Entropy
+from pgw.core.flow.runtime.entropy import CHUNK, Entropy
 
 
 @given(bits=st.lists(st.integers(0, 8 * CHUNK + 9), max_size=20))

@@ -3,20 +3,20 @@
 import pytest
 from msgspec.structs import replace
 
-from pgw.core.breaker import Sign, State
-from pgw.core.candidates import RETRY_AFTER_S, Excluded, Reason
+from pgw.core.breakers.admission import Panic, Standing
+from pgw.core.breakers.breaker import Sign, State
+from pgw.core.breakers.override import Override
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.hop import OUTSIDE_EPOCHS
-from pgw.core.flow.take import take
-from pgw.core.ledger.payments_seen import decision_of
+from pgw.core.flow.payments.next_gateway import OUTSIDE_EPOCHS
+from pgw.core.flow.payments.take import take
+from pgw.core.ledger.payment_reads import decision_of
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
-from pgw.core.outcome import Blame, FinalDecline, NotSent, Unknown, Verdict
-from pgw.core.override import Override
-from pgw.core.payment import Status
-from pgw.core.policy import RetryPolicy
+from pgw.core.payment.outcome import Blame, FinalDecline, NotSent, Unknown, Verdict
+from pgw.core.payment.payment import Status
 from pgw.core.ports import ChargeOrder
-from pgw.core.score import SEED_SCORING
-from pgw.core.standing import Panic, Standing
+from pgw.core.routing.candidates import RETRY_AFTER_S, Excluded, Reason
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import SEED_SCORING
 from tests.doors import METHOD, Play, Scripts, let_know, order_of, ranked, seen
 from tests.doubles import (
     ACTION,

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breaker import Sign, State
-from pgw.core.outcome import Verdict
-from pgw.core.payment import Status
-from pgw.core.policy import RetryPolicy
-from pgw.core.score import Health
+from pgw.core.breakers.breaker import Sign, State
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Status
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import Health
 from tests.doors import METHOD, Play, Scripts, ranked, seen
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, NOT_SENT, Act
 from tests.ledgers import Stage

@@ -7,18 +7,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from pgw.core.breaker import Sign, State, View
+from pgw.core.breakers.admission import Panic
+from pgw.core.breakers.breaker import Sign, State, View
 from pgw.core.errors import PgwError
-from pgw.core.flow.hop import OUTSIDE_EPOCHS
-from pgw.core.flow.replay import Taken
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.ledger.payments_seen import attempts_of, by_key, decision_of
-from pgw.core.payment import AttemptStatus, Payment, Status
-from pgw.core.plan import recompute
+from pgw.core.flow.payments.next_gateway import OUTSIDE_EPOCHS
+from pgw.core.flow.payments.replay import Taken
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.ledger.payment_reads import attempts_of, by_key, decision_of
+from pgw.core.payment.payment import AttemptStatus, Payment, Status
 from pgw.core.ports import ChargeOrder
-from pgw.core.score import SEED_SCORING
-from pgw.core.standing import Panic
+from pgw.core.routing.plan import recompute
+from pgw.core.routing.score import SEED_SCORING
 from tests.doors import Known, Play, let_know, order_of, returning, verified, without_hot_state
 from tests.doubles import (
     ACTION,

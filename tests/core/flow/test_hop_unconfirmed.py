@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breaker import Sign, State
-from pgw.core.flow.verify import verify_due
-from pgw.core.ledger.payments_seen import attempts_of, by_key
-from pgw.core.ledger.phase import Phase
+from pgw.core.breakers.breaker import Sign, State
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.ledger.payment_reads import attempts_of, by_key
 from pgw.core.ledger.tables import verification_checks
 from pgw.core.ledger.verifications import verification_of
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.payment import Status
+from pgw.core.payment.payment import Status
 from tests.doors import Play, seen, verified
 from tests.doubles import CAPTURED, GATEWAY_DECLINE
 from tests.ledgers import Stage, rows

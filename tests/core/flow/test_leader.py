@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pgw.core.errors import PgwError
-from pgw.core.flow import leader
-from pgw.core.flow.leader import TRY_EVERY_S, Alone, OnPostgres
+from pgw.core.flow.metrics import leader
+from pgw.core.flow.metrics.leader import TRY_EVERY_S, Alone, OnPostgres
 from tests.doubles import VirtualClock
 from tests.ledgers import administrator
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from pgw.core.flow.take import take
-from pgw.core.ledger.payments_seen import attempts_of, by_id
-from pgw.core.payment import AttemptStatus, Status
+from pgw.core.flow.payments.take import take
+from pgw.core.ledger.payment_reads import attempts_of, by_id
+from pgw.core.payment.payment import AttemptStatus, Status
 from tests.doubles import CAPTURED, request_of, scene_of
 from tests.ledgers import Stage
 from tests.troubled import Troubled

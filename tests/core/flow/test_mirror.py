@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgw.core.breaker import Breaker, Key
-from pgw.core.flow.mirror import HEALTH_WINDOW_S, MAX_BANKS, MAX_SEEN, WINDOWS_S, Mirror
-from pgw.core.health import AHEAD_SLICES, LOOK_BACK_SLICES, Incident, evidence_of, healths, window_outside
-from pgw.core.metrics import NOTHING, SLICE_S, Cell, Counts, field_of, figures_of, fold, parse_field, slice_of
+from pgw.core.breakers.breaker import Breaker, Key
+from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_SEEN, WINDOWS_S, Mirror
+from pgw.core.metrics.counters import NOTHING, SLICE_S, Cell, Counts, field_of, figures_of, fold, parse_field, slice_of
+from pgw.core.metrics.health import AHEAD_SLICES, LOOK_BACK_SLICES, Incident, evidence_of, healths, window_outside
 from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
-from pgw.core.score import ALL, Health, health_of
+from pgw.core.routing.score import ALL, Health, health_of
 from tests.core.told import FAULT, GATEWAYS, METHODS, SUCCEEDED, told
 from tests.doubles import NOON, VirtualClock
 

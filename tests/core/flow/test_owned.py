@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pgw.core.flow.owned import OwnedTasks
+from pgw.core.flow.runtime.tasks import OwnedTasks
 
 
 def test_cancelling_the_wait_does_not_cancel_the_work() -> None:

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.take import take
+from pgw.core.flow.payments.take import take
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
-from pgw.core.outcome import Verdict
-from pgw.core.payment import Status
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Status
 from tests.doors import Play, let_know, pause_of
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, NOON, Act, request_of
 from tests.ledgers import Stage, rows

@@ -7,14 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pgw.core.breaker import Breaker, Key, Rules
-from pgw.core.flow.breakers import Breakers
-from pgw.core.flow.mirror import Mirror
-from pgw.core.flow.pulse import COUNTS, SERVES, Pulse
-from pgw.core.flow.snapshot import Snapshots
+from pgw.core.breakers.breaker import Breaker, Key, Rules
+from pgw.core.flow.breakers.circuit import Breakers
+from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.runtime.refresh import COUNTS, SERVES, Pulse
+from pgw.core.flow.runtime.snapshot import Snapshots
 from pgw.core.hot.in_process import InProcess
-from pgw.core.plan import HOT_LIMIT, is_degraded
 from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
+from pgw.core.routing.plan import HOT_LIMIT, is_degraded
 from tests.doubles import VirtualClock
 
 LIMIT_S = HOT_LIMIT.total_seconds()

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.leader import Alone
-from pgw.core.flow.rebuild import rebuild
-from pgw.core.flow.relay import ALARM_EVERY_S, APPENDED, MAX_ROUNDS, Relay
+from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.rebuild import rebuild
+from pgw.core.flow.metrics.relay import ALARM_EVERY_S, APPENDED, MAX_ROUNDS, Relay
 from pgw.core.hot.stream import Entry, Stream
 from pgw.core.ledger.outbox import DIE, REQUEUE, last_published, numbering
 from pgw.core.ports import HotUnavailable

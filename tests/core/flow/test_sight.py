@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from pgw.core.breaker import Key
-from pgw.core.flow.sight import LEAD_SLACK_S, Sight
+from pgw.core.breakers.breaker import Key
+from pgw.core.flow.breakers.shared_store import LEAD_SLACK_S, Sight
 from pgw.core.ports import Held
 from tests.core.flow.fleet import KEY, Store
 from tests.doubles import NOON, VirtualClock

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.snapshot import Snapshots, fold, replayed
-from pgw.core.flow.take import take
-from pgw.core.gateway import GatewayConfig
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.runtime.snapshot import Snapshots, fold, replayed
 from pgw.core.ledger.configuration import CONFIGURE, GATEWAY, RETRY_POLICY, SCORING, SEED, as_of, changes_since, head
-from pgw.core.ledger.payments_seen import decision_of
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.ledger.payment_reads import decision_of
 from pgw.core.ledger.tables import configurations
-from pgw.core.ledger.writer import LedgerUnavailable
-from pgw.core.plan import SNAPSHOT_LIMIT, Snapshot
-from pgw.core.policy import RetryPolicy
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import SNAPSHOT_LIMIT, Snapshot
+from pgw.core.routing.policy import RetryPolicy
 from tests.doubles import VirtualClock, request_of, scene_of
 from tests.ledgers import Stage, opened, rows
 from tests.troubled import Trouble, Troubled

@@ -7,10 +7,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pgw.core.breaker import State
-from pgw.core.flow.snapshot import Snapshots, fold, replayed
-from pgw.core.flow.take import take
-from pgw.core.flow.why import recomputed
+from pgw.core.breakers.breaker import State
+from pgw.core.breakers.override import Override, Pause
+from pgw.core.flow.payments.recompute import recomputed
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.runtime.snapshot import Snapshots, fold, replayed
 from pgw.core.ledger.configuration import (
     GATEWAY,
     PAUSE,
@@ -20,11 +21,10 @@ from pgw.core.ledger.configuration import (
     breaker_subject,
     changes_since,
 )
-from pgw.core.ledger.payments_seen import decision_of
-from pgw.core.override import Override, Pause
-from pgw.core.plan import Snapshot
-from pgw.core.policy import RetryPolicy
-from pgw.core.score import ALL, Health
+from pgw.core.ledger.payment_reads import decision_of
+from pgw.core.routing.plan import Snapshot
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import ALL, Health
 from tests.doors import METHOD, order_of, pause_of, ranked, returning, view_of
 from tests.doubles import NOON, VirtualClock, request_of, scene_of
 from tests.ledgers import Stage

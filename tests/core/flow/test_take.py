@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.take import take
-from pgw.core.ledger.payments_seen import attempts_of, by_id
-from pgw.core.outcome import Captured, FinalDecline, GatewayDecline, NotSent, Unknown
-from pgw.core.payment import AttemptStatus, Payment, Status
-from pgw.core.policy import RetryPolicy
+from pgw.core.flow.payments.take import take
+from pgw.core.ledger.payment_reads import attempts_of, by_id
+from pgw.core.payment.outcome import Captured, FinalDecline, GatewayDecline, NotSent, Unknown
+from pgw.core.payment.payment import AttemptStatus, Payment, Status
 from pgw.core.ports import ChargeOrder
+from pgw.core.routing.policy import RetryPolicy
 from tests.doubles import (
     ACTION,
     CAPTURED,

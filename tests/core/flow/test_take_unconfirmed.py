@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.replay import Taken
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.ledger.payments_seen import attempts_of, by_key
-from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
-from pgw.core.outcome import Captured, Verdict
-from pgw.core.payment import AttemptStatus, Payment, Status
+from pgw.core.flow.payments.replay import Taken
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.payment_reads import attempts_of, by_key
+from pgw.core.payment.outcome import Captured, Verdict
+from pgw.core.payment.payment import AttemptStatus, Payment, Status
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOT_SENT, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage
 from tests.troubled import Trouble, Troubled

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import Finding, Pending, Undecided
-from pgw.core.flow.asking import MAX_DUE, MAX_ENQUIRIES
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.enquiries import MAX_DUE, MAX_ENQUIRIES
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.payments import OPEN
-from pgw.core.ledger.payments_seen import by_id
 from pgw.core.ledger.tables import attempts, outbox, verification_checks
-from pgw.core.pace import BURST, PER_S, SHORTEST_REST_S, SILENT_AFTER
-from pgw.core.payment import Payment, Status
+from pgw.core.payment.payment import Payment, Status
+from pgw.core.verification.enquiry import Finding, Pending, Undecided
+from pgw.core.verification.rate_limit import BURST, PER_S, SHORTEST_REST_S, SILENT_AFTER
 from tests.doubles import CAPTURED, UNKNOWN, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage, all_of, opened, opens, rows
 from tests.troubled import Trouble, Troubled

@@ -9,18 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, update
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
-from pgw.core.flow.asking import MAX_DUE
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.enquiries import MAX_DUE
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.due import due
 from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.payments_seen import attempts_of, by_id
+from pgw.core.ledger.payment_reads import attempts_of, by_id
 from pgw.core.ledger.tables import attempts, outbox
 from pgw.core.ledger.verifications import WIN, verification_of
-from pgw.core.outcome import Captured, FinalDecline, GatewayDecline
-from pgw.core.payment import Payment, Status
+from pgw.core.payment.outcome import Captured, FinalDecline, GatewayDecline
+from pgw.core.payment.payment import Payment, Status
 from pgw.core.ports import ChargeOrder
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, Undecided
 from tests.doubles import (
     ACTION,
     CAPTURED,

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import Finding, Pending, Undecided
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.tables import outbox
 from pgw.core.ports import ChargeOrder
+from pgw.core.verification.enquiry import Finding, Pending, Undecided
 from tests.doubles import ACTION, CAPTURED, UNKNOWN, Act, request_of, scene_of
 from tests.ledgers import Stage, rows
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import Authorized, Finding, Pending, ReversalRefused, Undecided
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.watch import watch_due
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.verify import verify_due
 from pgw.core.gateways.book import Book, Entry
 from pgw.core.gateways.sandbox import Sandbox
 from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.payments_seen import by_id
+from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.tables import outbox, payments
-from pgw.core.payment import Payment, Status, Upi
+from pgw.core.payment.payment import Payment, Status, Upi
 from pgw.core.ports import Reference
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, ReversalRefused, Undecided
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, UNKNOWN, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage, opened, rows
 from tests.troubled import Trouble, Troubled

@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Undecided
-from pgw.core.flow.take import take
-from pgw.core.flow.verify import verify_due
-from pgw.core.flow.webhook import MAX_WAITING, handle_waiting
-from pgw.core.ledger.payments_seen import by_id
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.verification.verify import verify_due
+from pgw.core.flow.verification.webhooks import MAX_WAITING, handle_waiting
+from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.webhooks import RECEIVE, WAITS, receiving
-from pgw.core.outcome import Verdict
-from pgw.core.payment import Payment, Status
+from pgw.core.payment.outcome import Verdict
+from pgw.core.payment.payment import Payment, Status
 from pgw.core.ports import ChargeOrder, Reference
-from pgw.core.webhook import Notice
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, Undecided
+from pgw.core.verification.webhook import Notice
 from tests.doubles import ACTION, CAPTURED, CUSTOMER_DECLINE, UNKNOWN, Scene, request_of, scene_of
 from tests.ledgers import Stage
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgw.core.flow.snapshot import Snapshots
-from pgw.core.flow.take import take
-from pgw.core.flow.why import recomputed
-from pgw.core.gateway import GatewayConfig
+from pgw.core.flow.payments.recompute import recomputed
+from pgw.core.flow.payments.take import take
+from pgw.core.flow.runtime.snapshot import Snapshots
 from pgw.core.ledger.configuration import BANKS, GATEWAY, RETRY_POLICY, SCORING
-from pgw.core.ledger.payments_seen import decision_of
-from pgw.core.payment import Card, Method, Upi
-from pgw.core.plan import Plan, Snapshot
-from pgw.core.policy import RetryPolicy
-from pgw.core.score import Scoring, Weights
+from pgw.core.ledger.payment_reads import decision_of
+from pgw.core.payment.payment import Card, Method, Upi
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Plan, Snapshot
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import Scoring, Weights
 from tests.doubles import Scene, request_of, scene_of
 from tests.ledgers import Stage
 

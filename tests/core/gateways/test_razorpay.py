@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.razorpay import Razorpay
 from pgw.core.gateways.wire import READ_TIMEOUT, Answer, Reply, Wire
-from pgw.core.outcome import (
+from pgw.core.payment.outcome import (
     ActionRequired,
     Blame,
     Captured,
@@ -24,8 +23,9 @@ from pgw.core.outcome import (
     Unknown,
     Verdict,
 )
-from pgw.core.payment import Card, Client, Customer, Instrument, Netbanking, NextAction, Upi
+from pgw.core.payment.payment import Card, Client, Customer, Instrument, Netbanking, NextAction, Upi
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
+from pgw.core.verification.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 
 PAYMENT_ID = "01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b"
 RECEIPT = f"{PAYMENT_ID}-1"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pgw.core.gateways.razorpay_events import notice_in, receipt_of, reference_in
 from pgw.core.ports import Reference
-from pgw.core.webhook import Notice
+from pgw.core.verification.webhook import Notice
 
 PAYMENT_ID = "01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b"
 RECEIPT = f"{PAYMENT_ID}-2"

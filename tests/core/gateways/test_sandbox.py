@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pgw.core.enquiry import Finding, Pending, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import Sandbox
-from pgw.core.outcome import Blame, Captured, FinalDecline, GatewayDecline, Verdict
-from pgw.core.payment import Card, Instrument, Netbanking, Upi
+from pgw.core.payment.outcome import Blame, Captured, FinalDecline, GatewayDecline, Verdict
+from pgw.core.payment.payment import Card, Instrument, Netbanking, Upi
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
+from pgw.core.verification.enquiry import Finding, Pending, ReversalRefused, Reversed, Undecided
 from tests.doubles import NOON, VirtualClock
 
 PAYMENT = "019b8e07-4601-7d8e-91b7-584a2265b1f5"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.gateway import SandboxBehaviour, span
 from pgw.core.gateways.book import Book
 from pgw.core.gateways.sandbox import FOREVER_S, OUT, Sandbox, drawn
-from pgw.core.outcome import Blame, Captured, GatewayDecline
-from pgw.core.payment import Method, Upi
+from pgw.core.payment.outcome import Blame, Captured, GatewayDecline
+from pgw.core.payment.payment import Method, Upi
 from pgw.core.ports import ChargeOrder, Reference
+from pgw.core.routing.gateway import SandboxBehaviour, span
 from tests.doubles import NOON, VirtualClock
 
 BAD = GatewayDecline("GATEWAY_TECHNICAL_ERROR", Blame.GATEWAY)

@@ -7,7 +7,7 @@ import pytest
 
 from pgw.core.gateways import wire
 from pgw.core.gateways.wire import Answer, Reply
-from pgw.core.outcome import NotSent, Unknown
+from pgw.core.payment.outcome import NotSent, Unknown
 from tests.core.gateways.carriers import Carrier
 from tests.core.gateways.faulty_server import Act, FaultyServer, Peer, answer, reply, saying
 

@@ -10,7 +10,7 @@ import pytest
 
 from pgw.core.gateways import wire
 from pgw.core.gateways.wire import Answer, Reply, Wire
-from pgw.core.outcome import Blame, NotSent, Unknown
+from pgw.core.payment.outcome import Blame, NotSent, Unknown
 from pgw.core.ports import NOT_SENT_LEASE
 from tests.core.gateways.carriers import BASIC, KEY_ID, SECRET, Carrier
 from tests.core.gateways.faulty_server import FaultyServer, Peer, answer, full_listener, reply, saying

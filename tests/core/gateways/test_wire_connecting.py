@@ -11,7 +11,7 @@ import pytest
 
 from pgw.core.gateways import wire
 from pgw.core.gateways.wire import Answer, Reply, Wire
-from pgw.core.outcome import Blame, NotSent, Unknown
+from pgw.core.payment.outcome import Blame, NotSent, Unknown
 from tests.core.gateways.carriers import Carrier, serving, trusting
 from tests.core.gateways.faulty_server import Act, FaultyServer, Peer, answer, full_listener, reply, saying
 

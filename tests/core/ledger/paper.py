@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Text
 
-from pgw.core.ledger.phase import Phase
-from pgw.core.ledger.writer import LedgerUnavailable, Writer
+from pgw.core.ledger.engine.phase import Phase
+from pgw.core.ledger.engine.writer import LedgerUnavailable, Writer
 
 ENTERS_WITHIN_S = 60.0
 """How long a test waits for the writer's thread: a thread that waited without end could not be ended by the test."""

@@ -7,9 +7,9 @@ from pkgutil import iter_modules
 import pytest
 
 from pgw.core import ledger
-from pgw.core.ledger.on_postgres import Statements
+from pgw.core.ledger.engine.on_postgres import Statements
+from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ledger.payments import OPEN
-from pgw.core.ledger.phase import Phase
 
 PHASES = sorted(
     {

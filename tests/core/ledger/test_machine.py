@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from sqlalchemy import Table
 
-from pgw.core.facts import Item
 from pgw.core.ledger.due import due
-from pgw.core.ledger.ledger import OpenLedger
+from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.phase import Phase
 from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks
 from pgw.core.ledger.verifications import CLAIM, RECORD, SETTLE
-from pgw.core.outcome import Captured, GatewayDecline, NotSent, Verdict
-from pgw.core.payment import EXITS, AttemptStatus, Status
+from pgw.core.payment.outcome import Captured, GatewayDecline, NotSent, Verdict
+from pgw.core.payment.payment import EXITS, AttemptStatus, Status
+from pgw.core.writes.attempts import Item
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import claims, closes, id_of, new_file, opens, records, rows, settles, turns
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pgw.core.ledger import writer as module
-from pgw.core.ledger.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine import writer as module
+from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
 from tests.core.ledger.paper import (
     NOTE,
     SEAL,

@@ -1,0 +1,156 @@
+"""Method, path, document -> Answer: the one client, whether the server runs elsewhere, here, or in this process."""
+
+import json
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import quote, urlencode
+
+from pgw.cli.exits import CommandError, Exit, RefusedError
+from pgw.settings import Settings, load
+
+FIRST_REFUSED = 400
+FIRST_REDIRECT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An answer as bytes; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """A way to the server: over the network, or in this process."""
+
+    name: str
+
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Received:
+        """Send one request and return its answer, whatever its status. Raises CommandError when there is none."""
+
+    def close(self) -> None:
+        """Give back what the transport holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said; only an accepted request has one."""
+
+    status: int
+    document: Any
+    headers: Mapping[str, str]
+
+
+class Client:
+    """Speaks the HTTP contract. A refusal is a RefusedError, raised here and nowhere else."""
+
+    def __init__(self, transport: Transport, key: str) -> None:
+        self._transport = transport
+        self._key = key
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._transport.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request; `query` members that are None are left out, `body` is a document."""
+        asked = {name: value for name, value in (query or {}).items() if value is not None}
+        target = f"{path}?{urlencode(asked)}" if asked else path
+        received = self._transport.send(
+            method,
+            target,
+            {
+                "Accept": "application/json",
+                "X-Internal-Api-Key": self._key,
+                "X-Actor": actor(),
+                **({} if body is None else {"Content-Type": "application/json"}),
+                **(headers or {}),
+            },
+            None if body is None else json.dumps(body).encode(),
+        )
+        document = _decoded(received)
+        if received.status >= FIRST_REFUSED:
+            raise _refusal(received.status, document)
+        if received.status >= FIRST_REDIRECT or (document is None and received.body):
+            raise CommandError(
+                Exit.ABSENT,
+                f"{self._transport.name} answers {method} {path} with status {received.status} and no document: "
+                "that is not pgw (PGW_SERVER must name the server itself; redirects are not followed)",
+            )
+        return Answer(received.status, document, received.headers)
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the document at a path."""
+        return self.call("GET", path, query=query).document
+
+
+def member(value: str) -> str:
+    """Write a name as one member of a path."""
+    return quote(value, safe="")
+
+
+def actor() -> str:
+    """Return the OS user, as the audit shall name whoever asked; the user's number when it has no name."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return name.encode("ascii", "backslashreplace").decode()
+
+
+def _decoded(received: Received) -> Any:
+    if "json" not in received.headers.get("content-type", ""):
+        return None
+    try:
+        return json.loads(received.body)
+    except ValueError:
+        return None
+
+
+def _refusal(status: int, document: Any) -> RefusedError:
+    problem = document if isinstance(document, dict) else {}
+    code = problem.get("code")
+    detail = str(problem.get("detail") or problem.get("title") or f"the server answers with status {status}")
+    faults = [f"{each.get('pointer')} {each.get('detail')}" for each in problem.get("errors") or ()]
+    untold = [fault for fault in faults if fault not in detail]
+    refusal = RefusedError(status, code, f"{detail}: {'; '.join(untold)}" if untold else detail)
+    if refusal.exit_code is Exit.AUTH:
+        refusal.message += " (PGW_API_KEY, or INTERNAL_API_KEY, must be a key of that server)"
+    if refusal.exit_code is Exit.UNEXPECTED and "request_id" in problem:
+        refusal.message += f" (the server's log has it as request {problem['request_id']})"
+    return refusal
+
+
+def connect(settings: Settings | None = None) -> Client:
+    """Return a client to PGW_SERVER, else to the local server of this ledger, else to the same app in this process."""
+    settings = settings or load()
+    if settings.server is not None:
+        from pgw.cli.transport.network import Network  # noqa: PLC0415  # only the way that is taken is loaded
+
+        return Client(Network(settings.server), settings.api_key)
+    from pgw.cli.transport.local import running_server  # noqa: PLC0415
+
+    local = running_server(settings)
+    if local is not None:
+        return Client(local, settings.api_key)
+    from pgw.cli.transport.in_process import InProcess  # noqa: PLC0415
+
+    # PGW_API_KEY belongs to a server; here the app takes the key it is configured with.
+    return Client(InProcess(settings), settings.admin_keys[0])

@@ -1,0 +1,99 @@
+"""Merchant's keys: made and revoked in the ledger, and held in memory so that a payment costs no query for its key."""
+
+from random import Random
+
+from msgspec.structs import asdict
+
+from pgw.core.errors import Code, PgwError
+from pgw.core.ids import uuid7
+from pgw.core.ledger.audit import entry
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.ledger.keys import MAKE, REVOKE, MerchantKey, Standing, by_id, listed, live, standing
+from pgw.core.payment.merchant_key import KEY_ID_BYTES, MAX_LIVE, SECRET_BYTES, Kept, digest, holder, make
+from pgw.core.ports import Clock, Ledger
+
+KEYS_EVERY_S = 1.0
+"""How soon a new key works and a revoked one stops: so long, and the time of one read."""
+
+KEYS_LIMIT_S = 10.0
+"""Without a look at the ledger for so long nobody passes by a key: it may be revoked by now."""
+
+MAX_TRIES = 5
+"""Tries to make a key while others make one for the same merchant."""
+
+CREATED, REVOKED = "key.create", "key.revoke"
+"""Actions in the audit log."""
+
+
+class Keyring:
+    """Every live key of the ledger, as of the last look."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._standing: Standing | None = None
+        self._kept: dict[str, Kept] = {}
+        self._looked_at = clock.elapsed()
+
+    async def refresh(self) -> None:
+        """Look at the ledger again; raises LedgerUnavailable, and what was known stays for KEYS_LIMIT_S."""
+        began = self._clock.elapsed()
+        now_standing = await self._ledger.read(standing)
+        if now_standing != self._standing:
+            # Counted before they are read: a key that comes between is read twice, never missed.
+            self._kept = await self._ledger.read(live)
+            self._standing = now_standing
+        self._looked_at = began
+
+    def holder(self, authorization: str) -> str | None:
+        """Return the merchant whose live key an Authorization header shows; None for anything else.
+
+        Raises:
+            LedgerUnavailable: keys have not been looked at for KEYS_LIMIT_S.
+        """
+        if self._clock.elapsed() - self._looked_at > KEYS_LIMIT_S:
+            raise LedgerUnavailable("the merchants' keys cannot be looked at: try again shortly", written=False)
+        return holder(authorization, self._kept)
+
+
+async def create(
+    ledger: Ledger, clock: Clock, rng: Random, merchant_id: str, environment: str, actor: str, reason: str
+) -> tuple[str, MerchantKey]:
+    """Make a key for a merchant; return the key itself, which nobody can show again, and what is kept of it.
+
+    `rng` must be the system's. Raises PgwError CONFLICT when the merchant has two live keys.
+    """
+    for _ in range(MAX_TRIES):
+        key_id, now = rng.randbytes(KEY_ID_BYTES), clock.now()
+        key = make(environment, key_id, rng.randbytes(SECRET_BYTES))
+        made = MerchantKey(key_id=key_id.hex(), merchant_id=merchant_id, created_at=now, created_by=actor)
+        noted = entry(uuid7(now, rng), now, actor, CREATED, _subject(made), reason)
+        won = await ledger.commit(MAKE, {**asdict(made), "secret_digest": digest(key), **noted})
+        held = await ledger.read(lambda connection: listed(connection, merchant_id, with_revoked=False))
+        # A commit whose answer was lost is run again and loses to itself: the row it wrote is there.
+        if won or made in held:
+            return key, made
+        if len(held) >= MAX_LIVE:
+            ids = " or ".join(each.key_id for each in held)
+            raise PgwError(
+                Code.CONFLICT, f"'{merchant_id}' has {MAX_LIVE} live keys: revoke one first (pgw key revoke {ids})"
+            )
+    raise PgwError(Code.CONFLICT, f"others keep making keys for '{merchant_id}': try again", retry_after_s=1)
+
+
+def _subject(key: MerchantKey) -> str:
+    """Name a key in the audit log, so that all keys of one merchant have one beginning."""
+    return f"key:{key.merchant_id}:{key.key_id}"
+
+
+async def revoke(ledger: Ledger, clock: Clock, rng: Random, key_id: str, actor: str, reason: str) -> MerchantKey:
+    """Revoke a key; one that is revoked already stays as it is. Raises PgwError NOT_FOUND."""
+    found = await ledger.read(by_id, key_id)
+    if found is None:
+        raise PgwError(Code.NOT_FOUND, f"key '{key_id}' does not exist ('pgw key list' shows those there are)")
+    now = clock.now()
+    noted = entry(uuid7(now, rng), now, actor, REVOKED, _subject(found), reason)
+    await ledger.commit(REVOKE, {"key_id": key_id, "revoked_at": now, "revoked_by": actor, **noted})
+    revoked = await ledger.read(by_id, key_id)
+    assert revoked is not None, "a key is never removed"
+    return revoked

@@ -1,0 +1,159 @@
+"""The configuration log -> Snapshot: what decisions may know, refreshed beside them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pgw.core.breakers.breaker import Key, View
+from pgw.core.breakers.override import Override, Pause
+from pgw.core.errors import Code, PgwError
+from pgw.core.ledger.configuration import (
+    BANKS,
+    BREAKER,
+    CONFIGURE,
+    GATEWAY,
+    PAUSE,
+    RETRY_POLICY,
+    SCORING,
+    Change,
+    changes_since,
+    head,
+)
+from pgw.core.ports import Clock, Ledger
+from pgw.core.routing.context import Banks
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.plan import Snapshot
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import Health, Scoring
+
+REFRESH_EVERY_S = 0.25
+
+MAX_CLAIMS = 10
+"""Tries to append a change while others append too; operators are few, so a tenth means something is wrong."""
+
+
+def fold(snapshot: Snapshot, changes: Sequence[Change], now: datetime) -> Snapshot:
+    """Apply changes, oldest first; every subject is known, or this is an older program than the ledger's."""
+    gateways = {each.gateway_id: each for each in snapshot.gateways}
+    policies = dict(snapshot.policies)
+    overrides = dict(snapshot.overrides)
+    paused = snapshot.paused
+    versions = dict(snapshot.versions)
+    scoring, banks = snapshot.scoring, snapshot.banks
+    for change in changes:
+        versions[change.subject] = change.version
+        if change.subject.startswith(GATEWAY):
+            gateway = msgspec.convert(change.document, GatewayConfig)
+            gateways[gateway.gateway_id] = gateway
+        elif change.subject.startswith(RETRY_POLICY):
+            policy = msgspec.convert(change.document, RetryPolicy)
+            policies[policy.merchant_id] = policy
+        elif change.subject.startswith(BREAKER):
+            override = msgspec.convert({**change.document, "version": change.version}, Override)
+            overrides[override.gateway_id, override.payment_method] = override
+        elif change.subject == PAUSE:
+            paused = msgspec.convert(change.document, Pause)
+        elif change.subject == SCORING:
+            scoring = msgspec.convert(change.document, Scoring)
+        elif change.subject == BANKS:
+            banks = msgspec.convert(change.document, Banks)
+        else:
+            raise PgwError(Code.OLD_SCHEMA, f"the ledger configures {change.subject!r}, which this version cannot read")
+    return msgspec.structs.replace(
+        snapshot,
+        config_version=changes[-1].version if changes else snapshot.config_version,
+        as_of=now,
+        gateways=tuple(sorted(gateways.values(), key=lambda each: (each.priority, each.gateway_id))),
+        scoring=scoring,
+        banks=banks,
+        policies=policies,
+        overrides=overrides,
+        paused=paused,
+        versions=versions,
+    )
+
+
+class Snapshots:
+    """Holds the current snapshot; `unavailable` are gateways this process cannot use, and why."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, unavailable: Callable[[GatewayConfig], str | None]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._unavailable = unavailable
+        self.current = Snapshot(config_version=0, as_of=clock.now())
+
+    async def refresh(self) -> Snapshot:
+        """Look for newer configuration and take it; raises LedgerUnavailable and keeps the old one otherwise."""
+        current = self.current
+        version = await self._ledger.read(head)
+        changes = (
+            await self._ledger.read(changes_since, current.config_version) if version > current.config_version else ()
+        )
+        fresh = fold(current, changes, self._clock.now())
+        if changes:
+            reasons = {each.gateway_id: self._unavailable(each) for each in fresh.gateways}
+            missing = {name: reason for name, reason in reasons.items() if reason is not None}
+            fresh = msgspec.structs.replace(fresh, unavailable=missing)
+        # Two refreshes may overlap; the older answer must not undo the newer, nor what was seen of the hot state since.
+        if fresh.config_version >= self.current.config_version:
+            self.current = _with_hot(fresh, self.current)
+        return self.current
+
+    def see(
+        self, views: Mapping[Key, View], health: Mapping[tuple[str, str, str], Health], hot_as_of: datetime | None
+    ) -> None:
+        """Take what is now known of breakers and health."""
+        self.current = msgspec.structs.replace(self.current, views=views, health=health, hot_as_of=hot_as_of)
+
+    def see_breakers(self, views: Mapping[Key, View]) -> None:
+        """Take a breaker's change at once: the next decision must know it."""
+        self.current = msgspec.structs.replace(self.current, views=views)
+
+    async def configure(
+        self,
+        subject: str,
+        change: Callable[[Snapshot], Any],
+        actor: str,
+        reason: str,
+        if_version: int | None = None,
+    ) -> Snapshot:
+        """Append one change, computed from the newest configuration, and return the configuration with it.
+
+        `change` returns the subject's new value, or raises a refusal. `if_version`: the subject's version the caller
+        has seen; another one now is PRECONDITION_FAILED.
+        """
+        for _ in range(MAX_CLAIMS):
+            current = await self.refresh()
+            if if_version is not None and current.versions.get(subject, 0) != if_version:
+                raise PgwError(
+                    Code.PRECONDITION_FAILED, "it was changed since you read it: read it again, then change it"
+                )
+            item: Mapping[str, Any] = {
+                "version": current.config_version + 1,
+                "subject": subject,
+                "document": change(current),
+                "actor": actor,
+                "reason": reason,
+                "changed_at": self._clock.now(),
+            }
+            if await self._ledger.commit(CONFIGURE, item) or await self._ledger.read(_is_there, item):
+                return await self.refresh()
+        raise PgwError(Code.CONFLICT, "others keep changing the configuration: try again", retry_after_s=1)
+
+
+def _with_hot(fresh: Snapshot, seen: Snapshot) -> Snapshot:
+    return msgspec.structs.replace(fresh, views=seen.views, health=seen.health, hot_as_of=seen.hot_as_of)
+
+
+def _is_there(connection: Any, item: Mapping[str, Any]) -> bool:
+    """Whether a change that lost had lost to itself: its commit had landed, and was run again."""
+    newest = changes_since(connection, item["version"] - 1)
+    ours = (item["version"], item["subject"], item["actor"], item["changed_at"])
+    return any((each.version, each.subject, each.actor, each.changed_at) == ours for each in newest)
+
+
+def replayed(changes: Sequence[Change], now: datetime) -> Snapshot:
+    """Build the configuration of one version, to decide again with it."""
+    return fold(Snapshot(config_version=0, as_of=now), changes, now)

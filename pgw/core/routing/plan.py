@@ -1,0 +1,256 @@
+"""Context, Snapshot, seed -> Plan: the whole routing decision, recomputable to the last bit."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from random import Random
+
+from msgspec import Struct, structs
+
+from pgw.core.breakers.admission import WELL, Panic, Standing, standing
+from pgw.core.breakers.breaker import Key, State, View
+from pgw.core.breakers.override import Override, Pause
+from pgw.core.payment.payment import ExperimentArm
+from pgw.core.routing.candidates import Excluded, Reason, choose
+from pgw.core.routing.context import SEED_BANKS, Banks, Context
+from pgw.core.routing.gateway import GatewayConfig
+from pgw.core.routing.policy import RetryPolicy
+from pgw.core.routing.score import SEED_SCORING, Breakdown, Health, Ranked, Scoring, rank
+
+SNAPSHOT_LIMIT = timedelta(seconds=5)
+"""Age from which a decision is tagged degraded: twenty missed refreshes, so something is wrong, not merely slow."""
+
+HOT_LIMIT = timedelta(seconds=2)
+"""Age of health and breakers from which a decision is tagged degraded: eight missed refreshes."""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """All a decision may know, replaced as a whole.
+
+    `unavailable` maps a gateway id to why this process cannot use it, `versions` a subject to its version. `as_of` is
+    when the configuration was last read, `hot_as_of` health and breakers (None: they are this process's own).
+    """
+
+    config_version: int
+    as_of: datetime
+    hot_as_of: datetime | None = None
+    gateways: tuple[GatewayConfig, ...] = ()
+    unavailable: Mapping[str, str] = {}
+    scoring: Scoring = SEED_SCORING
+    banks: Banks = SEED_BANKS
+    policies: Mapping[str, RetryPolicy] = {}
+    health: Mapping[tuple[str, str, str], Health] = {}
+    views: Mapping[Key, View] = {}
+    overrides: Mapping[Key, Override] = {}
+    paused: Pause | None = None
+    versions: Mapping[str, int] = {}
+
+    def policy_of(self, merchant_id: str) -> RetryPolicy:
+        """Return the merchant's policy; a merchant nobody configured has the default one."""
+        return self.policies.get(merchant_id) or RetryPolicy(merchant_id=merchant_id)
+
+    def gateway(self, gateway_id: str) -> GatewayConfig | None:
+        """Return one gateway's configuration."""
+        return next((each for each in self.gateways if each.gateway_id == gateway_id), None)
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """One decision with every input it used; this value is what the ledger stores and what is recomputed.
+
+    `standings` are the breakers, by gateway, that were not simply closed. `passed_over` stands only where a gateway was
+    chosen in spite of its open breaker: the others it was chosen among.
+    """
+
+    context: Context
+    policy: RetryPolicy
+    ranked: tuple[Ranked, ...]
+    excluded: tuple[Excluded, ...]
+    unavailable: tuple[str, ...]
+    standings: dict[str, Standing] = {}
+    passed_over: tuple[Ranked, ...] = ()
+    strategy: str
+    reason_summary: str
+    experiment: ExperimentArm | None
+    bandit: None
+    seed: int
+    config_version: int
+    degraded: bool
+
+
+NONE_DENIED: frozenset[str] = frozenset()
+
+
+def make_plan(
+    context: Context, snapshot: Snapshot, seed: int, now: datetime, denied: frozenset[str] = NONE_DENIED
+) -> Plan:
+    """Decide. Every random draw a station makes comes from a generator seeded by `seed`, which is the payment's own.
+
+    `denied` are gateways whose half-open breaker had no probe left for this payment: to it they are open.
+    """
+    standings = _standings(context.payment_method, snapshot, now)
+    if denied:
+        standings |= dict.fromkeys(denied, Standing(State.OPEN))
+    return _decide(context, snapshot, standings, seed, degraded=is_degraded(snapshot, now))
+
+
+def is_degraded(snapshot: Snapshot, now: datetime) -> bool:
+    """Whether what is known is too old to be called current."""
+    hot_age = timedelta(0) if snapshot.hot_as_of is None else now - snapshot.hot_as_of
+    return now - snapshot.as_of > SNAPSHOT_LIMIT or hot_age > HOT_LIMIT
+
+
+def _standings(method: str, snapshot: Snapshot, now: datetime) -> dict[str, Standing]:
+    if not snapshot.views and not snapshot.overrides:
+        return {}
+    rules = snapshot.scoring.breaker
+    keys = [(gateway.gateway_id, method) for gateway in snapshot.gateways]
+    found = ((key[0], standing(snapshot.views.get(key), snapshot.overrides.get(key), now, rules)) for key in keys)
+    return {gateway_id: known for gateway_id, known in found if known != WELL}
+
+
+def _decide(context: Context, snapshot: Snapshot, standings: dict[str, Standing], seed: int, *, degraded: bool) -> Plan:
+    candidates, excluded = choose(context, snapshot.gateways, snapshot.unavailable, standings)
+    ranked = rank(context, candidates, snapshot.health, snapshot.scoring)
+    passed_over: tuple[Ranked, ...] = ()
+    panicked = False
+    if not ranked and snapshot.scoring.panic is Panic.LEAST_BAD:
+        ranked, passed_over = _least_bad(context, snapshot, excluded)
+        panicked = bool(ranked)
+        excluded = tuple(each for each in excluded if not panicked or each.gateway_id != ranked[0].gateway_id)
+    ranked = _slow_start(ranked, standings, seed)
+    return Plan(
+        context=context,
+        policy=snapshot.policy_of(context.merchant_id),
+        ranked=ranked,
+        excluded=excluded,
+        unavailable=tuple(sorted(snapshot.unavailable)),
+        standings=standings,
+        passed_over=passed_over,
+        strategy="scoring",
+        reason_summary=_panic_reason(ranked) if panicked else _reason(ranked, standings),
+        experiment=None,
+        bandit=None,
+        seed=seed,
+        config_version=snapshot.config_version,
+        degraded=degraded,
+    )
+
+
+def _least_bad(
+    context: Context, snapshot: Snapshot, excluded: tuple[Excluded, ...]
+) -> tuple[tuple[Ranked, ...], tuple[Ranked, ...]]:
+    """Part the best gateway that only its own breaker holds back from the rest; one forced open stays out."""
+    open_ids = {each.gateway_id for each in excluded if each.reason is Reason.BREAKER_OPEN}
+    candidates = tuple(each for each in snapshot.gateways if each.gateway_id in open_ids)
+    ranked = rank(context, candidates, snapshot.health, snapshot.scoring)
+    return ranked[:1], ranked[1:]
+
+
+def _slow_start(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing], seed: int) -> tuple[Ranked, ...]:
+    """Put a gateway that is coming back behind the others for the share of payments it is not yet admitted to.
+
+    Each such gateway is drawn for by itself, so that leaving one out of the plan changes no other's draw. The
+    propensity of standing first: of the i-th by score, its admitted share times the chance that none before it was
+    admitted; if none is at all, the order by score stands.
+    """
+    shares = [standings.get(each.gateway_id, WELL).admission for each in ranked]
+    if all(share >= 1.0 for share in shares):
+        return ranked
+    drawn = (Random(f"{seed} {each.gateway_id}").random() for each in ranked)  # noqa: S311  # repeatable on purpose
+    admitted = [draw < share for draw, share in zip(drawn, shares, strict=True)]
+    none_before, chances = 1.0, []
+    for share in shares:
+        chances.append(none_before * share)
+        none_before *= 1.0 - share
+    chances[0] += none_before
+    rows = [structs.replace(each, propensity=chance) for each, chance in zip(ranked, chances, strict=True)]
+    places = sorted(range(len(rows)), key=lambda place: not admitted[place])
+    return tuple(rows[place] for place in places)
+
+
+def deny(plan: Plan, gateway_id: str) -> Plan:
+    """Take a gateway out of a plan under way: its half-open breaker has no probe left for this payment.
+
+    What is left is the plan that would have been made without it: the same draws, the chances among fewer.
+    """
+    left = sorted((each for each in plan.ranked if each.gateway_id != gateway_id), key=_place)
+    by_score = tuple(structs.replace(each, propensity=0.0 if place else 1.0) for place, each in enumerate(left))
+    standings = {**plan.standings, gateway_id: Standing(State.OPEN)}
+    ranked = _slow_start(by_score, standings, plan.seed)
+    excluded = sorted((*plan.excluded, Excluded(gateway_id, Reason.BREAKER_OPEN)), key=lambda each: each.gateway_id)
+    return structs.replace(
+        plan,
+        ranked=ranked,
+        excluded=tuple(excluded),
+        standings=standings,
+        reason_summary=_reason(ranked, standings),
+    )
+
+
+def _place(each: Ranked) -> tuple[float, int, str]:
+    """Order as `rank` does: what a slow start has moved goes back to where its score puts it."""
+    return -each.score, each.inputs.priority, each.gateway_id
+
+
+def recompute(plan: Plan, configuration: Snapshot) -> Plan:
+    """Decide again from a plan's own inputs and the configuration of its version; equal unless something lied."""
+    context = plan.context
+    health = {
+        (each.gateway_id, str(context.payment_method), context.issuing_bank): Health(
+            each.inputs.success_rate, each.inputs.latency_p95_ms, each.inputs.observations
+        )
+        for each in (*plan.ranked, *plan.passed_over)
+    }
+    snapshot = structs.replace(
+        configuration,
+        config_version=plan.config_version,
+        unavailable=dict.fromkeys(plan.unavailable, ""),
+        health=health,
+    )
+    return _decide(context, snapshot, plan.standings, plan.seed, degraded=plan.degraded)
+
+
+def seed_of(payment_id: str) -> int:
+    """Return the 53 low bits of a payment's UUIDv7, all random (RFC 9562, 5.7) and exact in a JSON number."""
+    return int(payment_id.replace("-", "")[-14:], 16) & (2**53 - 1)
+
+
+_TERM_WORDS = {
+    "success": "success rate",
+    "latency": "latency",
+    "method_affinity": "method affinity",
+    "bank_affinity": "bank affinity",
+    "amount_fit": "amount fit",
+    "time": "time of day",
+}
+
+
+def _reason(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing]) -> str:
+    """Say in one line why the first stands first: the terms in which it beats the second, largest lead first."""
+    if not ranked:
+        return "no gateway can take this payment"
+    first = ranked[0]
+    if len(ranked) == 1:
+        return f"{first.gateway_id} is the only candidate (score {first.score:.4f})"
+    second = ranked[1]
+    held_back = min(ranked, key=_place)
+    if held_back is not first:
+        share = standings[held_back.gateway_id].admission
+        return (
+            f"{first.gateway_id} {first.score:.4f}; {held_back.gateway_id} {held_back.score:.4f} is coming back and "
+            f"takes {share:.0%} of its payments"
+        )
+    leads = _leads(first.breakdown, second.breakdown)
+    if not leads:
+        return (
+            f"{first.gateway_id} and {second.gateway_id} score {first.score:.4f}; {first.gateway_id} has the tie-break"
+        )
+    return f"{first.gateway_id} {first.score:.4f} ahead of {second.gateway_id} {second.score:.4f} by {', '.join(leads)}"
+
+
+def _panic_reason(ranked: tuple[Ranked, ...]) -> str:
+    return f"every breaker is open; {ranked[0].gateway_id} is the least bad (score {ranked[0].score:.4f})"
+
+
+def _leads(first: Breakdown, second: Breakdown) -> list[str]:
+    gaps = [(getattr(first, term) - getattr(second, term), words) for term, words in _TERM_WORDS.items()]
+    return [f"{words} +{gap:.4f}" for gap, words in sorted(gaps, key=lambda each: -each[0]) if gap > 0.0]

@@ -1,0 +1,92 @@
+"""Seen -> the text of one scrape: values that others keep, in no registry of this process."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pgw.core.ledger.at_risk import AtRisk
+from pgw.core.ledger.gauges import Gauges
+from pgw.core.ledger.violations import Tally
+from pgw.core.money.invariants import MEANINGS
+from pgw.server.routes.prometheus import Seen
+
+
+class _Told(Collector):
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+
+    def collect(self) -> Iterable[Metric]:
+        return _series(self._seen)
+
+
+def written(seen: Seen) -> bytes:
+    """Write what was seen as Prometheus reads it."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Told(seen))
+    return generate_latest(registry)
+
+
+def _series(seen: Seen) -> Iterator[Metric]:
+    yield _gauge(
+        "pgw_ledger_up",
+        "1 while the ledger can be read; else the series it keeps are missing.",
+        seen.ledger is not None,
+    )
+    beats = {(role,): at for role, at in seen.beats.items()}
+    yield _gauges(
+        "pgw_worker_heartbeat_timestamp_seconds", "When a process of this role last said it lives.", beats, "role"
+    )
+    if seen.ledger is None:
+        return
+    yield from _violations(seen.ledger.violations)
+    yield from _money(seen.ledger.at_risk, seen)
+    yield from _work(seen.ledger, seen)
+
+
+def _violations(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
+    """Tell of every invariant, also of those never violated: a series that begins at 1 has risen in no rate."""
+    every = {name: tallies.get(name, Tally()) for name in MEANINGS}
+    found = CounterMetricFamily(
+        "pgw_invariant_violations", "Violations found, ever, by any process.", labels=["invariant"]
+    )
+    for name, tally in every.items():
+        found.add_metric([name], tally.found)
+    yield found
+    still = {(name,): tally.open for name, tally in every.items()}
+    yield _gauges("pgw_invariant_violations_open", "Violations that hold: see `pgw audit money`.", still, "invariant")
+
+
+def _money(risk: AtRisk, seen: Seen) -> Iterator[Metric]:
+    yield _gauge("pgw_verification_pending", "Payments nobody knows the end of.", risk.unknown.count)
+    oldest_s = risk.unknown.age(seen.now).total_seconds()
+    yield _gauge("pgw_verification_oldest_seconds", "Age of the oldest of them; 0 without any.", oldest_s)
+    states = {"unknown": risk.unknown, "review": risk.review, "reversing": risk.reversing, "stuck": risk.stuck}
+    sums = {
+        (currency, state): each.sums.get(currency, 0)
+        for state, each in states.items()
+        for currency in sorted({*seen.currencies, *each.sums})
+    }
+    told = "Unsettled money, in minor units: unknown, before a person, on its way back, or stuck on it."
+    yield _gauges("pgw_money_at_risk_minor", told, sums, "currency", "state")
+
+
+def _work(ledger: Gauges, seen: Seen) -> Iterator[Metric]:
+    by_status = {(str(status),): count for status, count in ledger.payments_open.items()}
+    yield _gauges("pgw_payments_open", "Payments that have not ended.", by_status, "status")
+    waiting = 0.0 if ledger.waiting_since is None else (seen.now - ledger.waiting_since).total_seconds()
+    yield _gauge("pgw_outbox_lag_seconds", "Age of the event that waits longest for the relay.", max(waiting, 0.0))
+
+
+def _gauge(name: str, told: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, told, value=value)
+
+
+def _gauges(name: str, told: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    """Make a gauge of several values, each by its tuple of label values."""
+    family = GaugeMetricFamily(name, told, labels=labels)
+    for place, value in values.items():
+        family.add_metric(place, value)
+    return family

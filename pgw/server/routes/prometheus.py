@@ -1,0 +1,85 @@
+"""The ledger, the live processes -> the text Prometheus reads, made when it asks: several servers tell the same."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from pgw.assembly import House
+from pgw.core.ledger.engine.writer import LedgerUnavailable
+from pgw.core.ledger.gauges import Gauges, gauges
+from pgw.server.http.guards import house_of, reader
+
+blueprint = Blueprint("prometheus")
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+FRESH_S = 1.0
+"""Whoever asks again within this time gets the same text: no number of scrapes can weigh on the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one scrape tells. `ledger` is None where it could not be read; `beats`: role -> epoch seconds."""
+
+    now: datetime
+    ledger: Gauges | None
+    beats: Mapping[str, float]
+    currencies: frozenset[str]
+
+
+class Scrape:
+    """The last text, and one look at a time."""
+
+    def __init__(self) -> None:
+        self._look = asyncio.Lock()
+        self._looked_at: float | None = None
+        self._text = b""
+
+    async def text(self, house: House) -> bytes:
+        """Return a text no older than FRESH_S."""
+        clock = house.world.clock
+        async with self._look:
+            if self._looked_at is None or clock.elapsed() - self._looked_at >= FRESH_S:
+                # In a thread: the first one imports a library that nothing else needs.
+                self._text = await asyncio.to_thread(_written, await _look(house))
+                self._looked_at = clock.elapsed()
+            return self._text
+
+
+@blueprint.get("/metrics")
+async def metrics(request: Request) -> HTTPResponse:
+    """Tell what monitoring asks; never by payment, customer or merchant."""
+    house = house_of(request)
+    if not house.settings.metrics_open:
+        reader(request)
+    text: bytes = await request.app.ctx.scrape.text(house)
+    return HTTPResponse(text, content_type=CONTENT_TYPE)
+
+
+async def _look(house: House) -> Seen:
+    """Look at the ledger and at who lives.
+
+    A ledger that cannot be read is told by `pgw_ledger_up`, and its series are missing: a failed scrape would hide what
+    this process knows by itself, and stale figures would look like true ones.
+    """
+    now = house.world.clock.now()
+    try:
+        ledger: Gauges | None = await house.ledger.read(gauges, now)
+    except LedgerUnavailable:
+        ledger = None
+    beats: dict[str, float] = {}
+    for each in house.pulse.everybody:
+        beats[each.role] = max(beats.get(each.role, 0.0), each.at)
+    enabled = (each for each in house.world.snapshot().gateways if each.is_enabled)
+    currencies = frozenset(currency for each in enabled for currency in each.supported_currencies)
+    return Seen(now, ledger, beats, currencies)
+
+
+def _written(seen: Seen) -> bytes:
+    # Imported here: `pgw serve` is ready sooner, and whoever is not scraped never pays for it.
+    from pgw.server.routes.exposition import written  # noqa: PLC0415
+
+    return written(seen)
