@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psycopg
@@ -19,9 +19,12 @@ from pgw.core.ids import uuid7
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.store import identity, upgrade
 from pgw.core.payment.outcome import Blame, Captured, FinalDecline, GatewayDecline, Unknown, attempt_end
-from pgw.core.writes.attempts import Ended, Event, Subject, event_of
+from pgw.core.writes.attempts import Ended, Subject, event_of
 from pgw.settings import Settings
 from pgw.workers.metrics import LineBack, open_line_back
+
+if TYPE_CHECKING:
+    from pgw.core.events import Event
 
 Figures = dict[str, float]
 

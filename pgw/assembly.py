@@ -29,7 +29,7 @@ from pgw.core.payment.payment import Method
 from pgw.core.ports import Clock, Gateway, Heartbeat, World
 from pgw.core.routing.gateway import SandboxBehaviour
 from pgw.core.routing.plan import Snapshot
-from pgw.failpoints import TrappedGateway, TrappedRunner, TrappedStream, armed
+from pgw.failpoints import GatewayWrapper, RunnerWrapper, StreamWrapper, arm
 from pgw.settings import Settings
 
 SANDBOX_BOOK = "sandbox.book"
@@ -82,8 +82,8 @@ def open_ledger(settings: Settings) -> OpenLedger:
     """Open the configured ledger."""
     if settings.failpoint is None:
         return OpenLedger(settings.database)
-    trap = armed(settings.failpoint)
-    return OpenLedger(settings.database, lambda runner: TrappedRunner(runner, trap))
+    armed = arm(settings.failpoint)
+    return OpenLedger(settings.database, lambda runner: RunnerWrapper(runner, armed))
 
 
 def open_hot(settings: Settings, clock: Clock) -> Hot:
@@ -94,7 +94,7 @@ def open_hot(settings: Settings, clock: Clock) -> Hot:
     names = settings.stream_key, settings.stream_group
     if settings.failpoint is None:
         return Hot(OnRedis(server), Stream(server, *names))
-    return Hot(OnRedis(server), TrappedStream(server, *names, armed(settings.failpoint)))
+    return Hot(OnRedis(server), StreamWrapper(server, *names, arm(settings.failpoint)))
 
 
 def process_name() -> str:
@@ -182,8 +182,8 @@ async def open_house(
 
     gateways = adapters(settings, book, clock, _told(lambda: snapshots.current))
     if settings.failpoint is not None:
-        trap = armed(settings.failpoint)
-        gateways = {name: TrappedGateway(each, trap) for name, each in gateways.items()}
+        armed = arm(settings.failpoint)
+        gateways = {name: GatewayWrapper(each, armed) for name, each in gateways.items()}
     ledger, hot = open_ledger(settings), open_hot(settings, clock)
     snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
     circuit = _breakers(process, clock, rng, hot, snapshots)

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from pgw.core.ledger.money_tables import metadata
+from pgw.core.ledger.engine.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pgw.core.events import Event
 from pgw.core.flow.metrics.consume import Consumer
 from pgw.core.flow.metrics.leader import Alone
 from pgw.core.flow.metrics.relay import Relay
@@ -14,7 +15,6 @@ from pgw.core.hot.stream import Stream
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.metrics.counters import fold
 from pgw.core.ports import HotState, Ledger
-from pgw.core.writes.attempts import Event
 from tests.core.hot.streams import GROUP, KEY
 from tests.doubles import LEDGER_ID, VirtualClock
 from tests.ledgers import opened

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import create_engine, insert
 
+from pgw.core.events import Corrects, Event
 from pgw.core.ids import uuid7
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.outbox import rows_after
 from pgw.core.ledger.tables import outbox
-from pgw.core.writes.attempts import Corrects, Event
 from tests.doubles import NOON
 
 GATEWAYS = ("g1", "g2", "g3")

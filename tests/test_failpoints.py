@@ -1,4 +1,4 @@
-"""A failpoint wraps the ports it is about, does its deed once, and costs nothing where it is not set."""
+"""A failpoint wraps the ports it is about, does its action once, and costs nothing where it is not set."""
 
 import asyncio
 import logging
@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from pgw.assembly import House, open_house
-from pgw.core.failpoint import Deed, Failpoint, Moment
 from pgw.core.gateways.sandbox import Sandbox
 from pgw.core.ledger.engine.on_sqlite import OnSqlite
 from pgw.core.ports import Reference
-from pgw.failpoints import Trap, TrappedGateway, TrappedRunner, armed
+from pgw.failpoints import ArmedFailpoint, Failpoint, FailpointAction, GatewayWrapper, RunnerWrapper, Side, arm
 from pgw.settings import load
 from tests.ledgers import new_file
 
@@ -39,15 +38,17 @@ def _within(folder: Path, failpoint: str, work: Any) -> Any:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize(("deed", "number"), [(Deed.EXIT, signal.SIGKILL), (Deed.STOP, signal.SIGSTOP)])
-def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], deed: Deed, number: int) -> None:
-    trap = Trap(Failpoint("turn", Moment.AFTER, deed, nth=2))
+@pytest.mark.parametrize(
+    ("action", "number"), [(FailpointAction.EXIT, signal.SIGKILL), (FailpointAction.STOP, signal.SIGSTOP)]
+)
+def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], action: FailpointAction, number: int) -> None:
+    armed = ArmedFailpoint(Failpoint("turn", Side.AFTER, action, nth=2))
     for each in ("open", "turn", "close", "turn"):
         assert signals == []
-        trap.reach(Moment.BEFORE, each)
-        trap.reach(Moment.AFTER, each)
+        armed.reach(Side.BEFORE, each)
+        armed.reach(Side.AFTER, each)
     assert signals == [number]
-    trap.reach(Moment.AFTER, "open", "turn")
+    armed.reach(Side.AFTER, "open", "turn")
     assert signals == [number]
 
 
@@ -63,11 +64,11 @@ def test_with_one_runner_and_gateways_are_wrapped_and_do_as_before(
     tmp_path: Path, signals: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is told once, as a warning."""
-    armed.cache_clear()
+    arm.cache_clear()
 
     async def look(house: House) -> object:
-        assert isinstance(house.ledger._writer._runner, TrappedRunner)
-        assert {type(each) for each in house.world.gateways.values()} == {TrappedGateway}
+        assert isinstance(house.ledger._writer._runner, RunnerWrapper)
+        assert {type(each) for each in house.world.gateways.values()} == {GatewayWrapper}
         hdfc = house.world.gateways["hdfc"]
         assert hdfc.trouble is None
         assert signals == []

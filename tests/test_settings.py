@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.failpoint import Deed, Failpoint, Moment
+from pgw.failpoints import Failpoint, FailpointAction, Side
 from pgw.settings import DEVELOPMENT_KEY, SETTINGS, Settings, load, refusals
 
 LONG_KEY = "k" * 32
@@ -148,8 +148,8 @@ def test_an_empty_key_would_let_anybody_in_and_is_refused(keys: str) -> None:
     assert _refused({"INTERNAL_API_KEY": keys}).startswith("INTERNAL_API_KEY has an empty member: ")
 
 
-def test_a_failpoint_is_a_crossing_its_side_and_a_deed() -> None:
-    assert load({"PGW_FAILPOINT": "open:after:stop"}).failpoint == Failpoint("open", Moment.AFTER, Deed.STOP)
+def test_a_failpoint_is_a_crossing_its_side_and_a_action() -> None:
+    assert load({"PGW_FAILPOINT": "open:after:stop"}).failpoint == Failpoint("open", Side.AFTER, FailpointAction.STOP)
     assert refusals(load({"PGW_FAILPOINT": "open:after:stop"})) == ()
 
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from pgw.core.ledger.tables import Id, Json, When, Whole
+from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 
 revision = "0002"
 down_revision = "0001"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from pgw.core.ledger.tables import Id, When, Whole
+from pgw.core.ledger.engine.columns import Id, When, Whole
 
 revision = "0004"
 down_revision = "0003"

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, delete, text
 
 from pgw.core.ledger.configuration import SEED
+from pgw.core.ledger.engine.columns import metadata
 from pgw.core.ledger.engine.store import upgrade
-from pgw.core.ledger.tables import configurations, ledger_identity, metadata
+from pgw.core.ledger.tables import configurations, ledger_identity
 from pgw.settings import load
 from tests.contracts.aged import age
 from tests.ledgers import new_file

@@ -9,6 +9,7 @@ import msgspec
 
 from pgw.core.breakers.breaker import Breaker, Caller, Cause, Key, Lease, State
 from pgw.core.breakers.override import Override
+from pgw.core.events import Event
 from pgw.core.ids import uuid7
 from pgw.core.ledger.breaker_history import (
     AUTOMATIC,
@@ -24,7 +25,7 @@ from pgw.core.ledger.breaker_history import (
 from pgw.core.ledger.configuration import CONFIGURE, SEED, breaker_subject
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import breaker_events, outbox
-from pgw.core.writes.attempts import Event, Item
+from pgw.core.writes.attempts import Item
 from tests.doubles import NOON
 from tests.ledgers import id_of, opened, rows
 

@@ -15,7 +15,7 @@ from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.keys import REVOKE, MerchantKey, listed
-from pgw.core.ledger.money_tables import audit_log, merchant_keys
+from pgw.core.ledger.tables import audit_log, merchant_keys
 from tests.doubles import VirtualClock
 from tests.ledgers import id_of, opened, rows
 

@@ -13,9 +13,8 @@ from pgw.core.flow.verification.late_capture import watch_due
 from pgw.core.flow.verification.resolve import close_review, resolve
 from pgw.core.ledger.audit_reads import cases
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.money_tables import audit_log, transfers, watches
 from pgw.core.ledger.payments import CLOSE, OPEN
-from pgw.core.ledger.tables import attempts, outbox, payments
+from pgw.core.ledger.tables import attempts, audit_log, outbox, payments, transfers, watches
 from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.money.invariants import check
 from pgw.core.payment.outcome import Blame, Captured

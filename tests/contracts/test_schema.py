@@ -17,8 +17,8 @@ from sqlalchemy import CheckConstraint, Connection, create_engine, inspect, sele
 
 from pgw.core.errors import Code, PgwError
 from pgw.core.ledger.configuration import SEED
+from pgw.core.ledger.engine.columns import metadata
 from pgw.core.ledger.engine.store import HEAD, identity, migrations_home, open_engine, schema_status, upgrade
-from pgw.core.ledger.money_tables import metadata
 from pgw.core.ledger.tables import configurations
 from pgw.server.run import _prepare_store
 from pgw.settings import load

@@ -17,11 +17,10 @@ from pgw.core.flow.verification.resolve import _ending
 from pgw.core.ledger.audit_reads import cases
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.late_captures import CLAIM_WATCH, FIND_MONEY
-from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.resolutions import RESOLVE, last_called
-from pgw.core.ledger.tables import attempts, payments
+from pgw.core.ledger.tables import attempts, payments, transfers, watches
 from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.money.invariants import check
 from pgw.core.payment.outcome import Blame, Captured

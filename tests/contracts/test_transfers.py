@@ -11,9 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.writer import ItemRefused
-from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.tables import attempts, payments
+from pgw.core.ledger.tables import attempts, payments, transfers, watches
 from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.payment.outcome import Captured
 from pgw.core.writes.attempts import Item

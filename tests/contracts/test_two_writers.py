@@ -8,9 +8,8 @@ import pytest
 from psycopg import sql
 
 from pgw.core.ledger.late_captures import CLAIM_WATCH, MOVE_WATCH
-from pgw.core.ledger.money_tables import watches
 from pgw.core.ledger.payments import CLOSE, OPEN
-from pgw.core.ledger.tables import attempts, payments
+from pgw.core.ledger.tables import attempts, payments, watches
 from pgw.core.ledger.verifications import CLAIM
 from pgw.core.verification.late_capture import WatchState
 from pgw.core.writes.attempts import Item

@@ -4,8 +4,8 @@ import asyncio
 from datetime import datetime, timedelta
 
 from pgw.core.ledger.engine.ledger import OpenLedger
+from pgw.core.ledger.payment_reads import under_way
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.under_way import under_way
 from pgw.core.ledger.verifications import CLAIM
 from pgw.core.routing.preview import UnderWay
 from tests.doubles import ACTION, CUSTOMER_DECLINE, NOON, NOT_SENT, UNKNOWN

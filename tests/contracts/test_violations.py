@@ -7,8 +7,7 @@ from sqlalchemy import Engine, update
 
 from pgw.core.ledger.audit_samples import sampled
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.money_tables import violations
-from pgw.core.ledger.tables import payments
+from pgw.core.ledger.tables import payments, violations
 from pgw.core.ledger.violations import CLEAR, OPEN, Found, SeenIn, Tally, clearing, open_of, opened, opening, tallies
 from pgw.core.money.invariants import Violation
 from pgw.core.payment.payment import Status

@@ -11,9 +11,8 @@ import pytest
 from pgw.core.ledger.due import watched
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.late_captures import CLAIM_WATCH, FIND_MONEY, GIVE_BACK, MOVE_WATCH
-from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.tables import attempts, outbox, payments
+from pgw.core.ledger.tables import attempts, outbox, payments, transfers, watches
 from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.verification.enquiry import CHECK_LEASE, Absent

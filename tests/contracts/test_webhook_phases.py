@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy import insert, update
 
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.money_tables import watches, webhook_deliveries
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
-from pgw.core.ledger.tables import attempts
+from pgw.core.ledger.tables import attempts, watches, webhook_deliveries
 from pgw.core.ledger.verifications import CLAIM, RECORD
 from pgw.core.ledger.webhooks import HANDLED, RECEIVE, WAITS, Waiting, handling, receiving, waiting
 from pgw.core.payment.outcome import Unknown, Verdict

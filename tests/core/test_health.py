@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgw.core.events import Event
 from pgw.core.metrics.counters import SLICE_S, Counts, bucket_of, fold, parse_field
 from pgw.core.metrics.health import (
     AHEAD_SLICES,
@@ -24,7 +25,6 @@ from pgw.core.metrics.health import (
 from pgw.core.payment.outcome import AttemptEnd, Blame
 from pgw.core.payment.payment import AttemptStatus
 from pgw.core.routing.score import ALL, PRIOR_HEALTH, Health, health_of
-from pgw.core.writes.attempts import Event
 from tests.core.drawn import healths as known_healths
 from tests.core.told import FAULT, SUCCEEDED, told
 

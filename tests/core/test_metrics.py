@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgw.core.events import Event
 from pgw.core.metrics.counters import (
     MAX_LATENCY_MS,
     NOTHING,
@@ -28,7 +29,6 @@ from pgw.core.metrics.counters import (
 )
 from pgw.core.payment.outcome import AttemptEnd, Blame
 from pgw.core.payment.payment import AttemptStatus, Status
-from pgw.core.writes.attempts import Event
 from tests.core.told import FAULT, HANGING, SUCCEEDED, attempts, events, put_right, settled, told
 from tests.doubles import NOON
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from pgw.core.events import Corrects, Event
 from pgw.core.payment.outcome import AttemptEnd, Blame, attempt_end
 from pgw.core.payment.payment import AttemptStatus
-from pgw.core.writes.attempts import Corrects, Event
 from tests.core.drawn import banks, verdicts
 from tests.doubles import NOON
 

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+CORE = ROOT / "pgw/core"
 MODULES = sorted((ROOT / "pgw").rglob("*.py"))
-PURE = sorted((ROOT / "pgw/core").glob("*.py"))
+TOUCHES_THE_WORLD = {"flow", "ledger", "hot", "gateways"}
+PURE = [
+    path for path in MODULES if path.is_relative_to(CORE) and path.relative_to(CORE).parts[0] not in TOUCHES_THE_WORLD
+]
 
-MOST_LINES = 300
+MOST_LINES = 400
 MOST_FUNCTION_LINES = 60
 
 EMPTY_WORDS = frozenset({"common", "data", "handle", "helper", "info", "manager", "service", "util"})
@@ -41,7 +45,7 @@ PURE_IMPORTS = frozenset(
         "unicodedata",
     }
 )
-"""All that a file directly in the core may import: nothing among it reads a clock, a file or a socket on import."""
+"""All that a pure module of the core may import: nothing among it reads a clock, a file or a socket on import."""
 
 IMPURE_CALLS = frozenset({"input", "now", "open", "print", "today", "utcnow"})
 """What reaches the world through an allowed import or a builtin: `datetime.now()`, `date.today()`, `open()`."""
@@ -70,7 +74,7 @@ def _imports(node: ast.AST) -> list[str]:
 
 
 def test_there_are_modules_to_judge() -> None:
-    assert len(PURE) > 10
+    assert len(PURE) > 30
 
 
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:
@@ -98,8 +102,8 @@ def test_every_module_opens_with_one_sentence() -> None:
     assert mute == []
 
 
-def test_every_station_of_the_core_says_what_comes_in_and_what_goes_out() -> None:
-    """So `head -1 pgw/core/*.py` reads as the story of a payment."""
+def test_every_pure_module_says_what_comes_in_and_what_goes_out() -> None:
+    """So `head -1 pgw/core/routing/*.py` reads as the story of a decision."""
     mute = [
         _place(path)
         for path in PURE
@@ -117,7 +121,7 @@ def test_no_module_or_folder_has_a_name_that_fits_every_module() -> None:
     assert vague == []
 
 
-def test_a_file_directly_in_the_core_imports_nothing_that_touches_the_world() -> None:
+def test_a_pure_module_imports_nothing_that_touches_the_world() -> None:
     impure = [
         f"{_place(path, node)}: {name}"
         for path, node in _nodes(PURE)
@@ -127,7 +131,7 @@ def test_a_file_directly_in_the_core_imports_nothing_that_touches_the_world() ->
     assert impure == []
 
 
-def test_a_file_directly_in_the_core_asks_no_clock_file_or_terminal() -> None:
+def test_a_pure_module_asks_no_clock_file_or_terminal() -> None:
     """The moment is an argument, `now`."""
     impure = [
         _place(path, node)
@@ -138,7 +142,7 @@ def test_a_file_directly_in_the_core_asks_no_clock_file_or_terminal() -> None:
     assert impure == []
 
 
-def test_a_file_directly_in_the_core_draws_only_from_a_seeded_generator() -> None:
+def test_a_pure_module_draws_only_from_a_seeded_generator() -> None:
     """`Random` is a type for an argument, or is made with a seed; the module's own functions share a hidden state."""
     unseeded = [
         f"{_place(path, node)}: {name}"

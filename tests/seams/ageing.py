@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, func, update
 
+from pgw.core.ledger.engine.columns import When
 from pgw.core.ledger.engine.store import open_engine
-from pgw.core.ledger.money_tables import watches
-from pgw.core.ledger.tables import When, attempts, payments, verification_checks
+from pgw.core.ledger.tables import attempts, payments, verification_checks, watches
 
 OF_A_PAYMENT: tuple[Table, ...] = (payments, attempts, verification_checks, watches)
 """Where the moments are that decide what is to be done next; what is append-only keeps its moments."""

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from pgw.core.failpoint import CALLS, Moment
-from pgw.core.ledger.money_tables import watches
-from pgw.core.ledger.tables import outbox
+from pgw.core.ledger.tables import outbox, watches
+from pgw.failpoints import CALLS, Side
 from tests.seams.bank import bank
 from tests.seams.crossings import CHECKING, WATCHING
 from tests.seams.place import CHECK, Place, place
@@ -26,8 +25,8 @@ def _on_each(crossings: Sequence[str]) -> list[tuple[str, str, str]]:
     """List ledger, crossing and moment: what was not written, and a gateway's call, are the same on any ledger."""
     phases = [each for each in crossings if each not in CALLS]
     return [
-        *(("sqlite", each, moment) for each in crossings for moment in Moment),
-        *(("postgres", each, Moment.AFTER) for each in phases),
+        *(("sqlite", each, moment) for each in crossings for moment in Side),
+        *(("postgres", each, Side.AFTER) for each in phases),
     ]
 
 

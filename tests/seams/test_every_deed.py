@@ -15,8 +15,7 @@ import pytest
 from sqlalchemy import insert
 
 from pgw.core.ledger.engine.store import open_engine
-from pgw.core.ledger.money_tables import audit_log, merchant_keys, transfers, watches, webhook_deliveries
-from pgw.core.ledger.tables import attempts, outbox
+from pgw.core.ledger.tables import attempts, audit_log, merchant_keys, outbox, transfers, watches, webhook_deliveries
 from pgw.core.verification.webhook import signature_of
 from tests.seams.bank import WEBHOOK_SECRET, Bank, bank
 from tests.seams.counting import by_minute, history, on_stream, recount, shared_counts

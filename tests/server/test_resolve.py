@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, select
 
 from pgw.core.ids import uuid7
-from pgw.core.ledger.money_tables import audit_log
 from pgw.core.ledger.payment_reads import decision_of
+from pgw.core.ledger.tables import audit_log
 from pgw.core.ledger.verifications import SETTLE
 from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.verification.enquiry import GaveUp, settle

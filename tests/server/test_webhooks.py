@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.writer import LedgerUnavailable
-from pgw.core.ledger.money_tables import webhook_deliveries
+from pgw.core.ledger.tables import webhook_deliveries
 from pgw.core.verification.webhook import digest_of, signature_of
 from tests.ledgers import rows
 from tests.server.serving import Inside, inside, served

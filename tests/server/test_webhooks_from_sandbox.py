@@ -16,8 +16,7 @@ from sqlalchemy import select, update
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.flow.verification.webhooks import handle_waiting
 from pgw.core.ledger.engine.store import open_engine
-from pgw.core.ledger.money_tables import transfers, webhook_deliveries
-from pgw.core.ledger.tables import attempts
+from pgw.core.ledger.tables import attempts, transfers, webhook_deliveries
 from pgw.core.payment.payment import AttemptStatus
 from pgw.core.verification.webhook import signature_of
 from tests.faults.proof import ledger_of

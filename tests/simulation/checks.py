@@ -7,8 +7,7 @@ from typing import Any
 
 from pgw.core.errors import Code
 from pgw.core.ledger.audit_reads import NO_ID, Heard, cases, hear, last_position, payments_after
-from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.tables import attempts
+from pgw.core.ledger.tables import attempts, transfers, watches
 from pgw.core.money.audit_rows import Case, Line, Paid, Settlement
 from pgw.core.money.invariants import check, same_key
 from pgw.core.money.transfer import Kind

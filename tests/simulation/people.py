@@ -7,9 +7,8 @@ from sqlalchemy import select
 
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.verification.resolve import resolve
-from pgw.core.ledger.money_tables import transfers
 from pgw.core.ledger.resolutions import last_called
-from pgw.core.ledger.tables import payments
+from pgw.core.ledger.tables import payments, transfers
 from pgw.core.money.transfer import Kind
 from pgw.core.ports import Reference
 from pgw.core.writes.resolution import Outcome, Resolution

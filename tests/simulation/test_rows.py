@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgw.core.ledger.money_tables import watches
-from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks
+from pgw.core.ledger.tables import attempts, outbox, payments, verification_checks, watches
 from pgw.core.ports import ChargeOrder, Reference
 from pgw.core.verification.enquiry import ABSENT_APART, GIVE_UP_AFTER, LONGEST_LEASE
 from pgw.core.writes.verification import REVERSED

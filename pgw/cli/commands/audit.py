@@ -121,7 +121,7 @@ def _row(entry: "Entry") -> dict[str, Any]:
 
 
 def _cursor(place: "Place") -> str:
-    from pgw.core.ledger.tables import stamp  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.ledger.engine.columns import stamp  # noqa: PLC0415  # sqlalchemy
 
     return f"{place.kind}:{place.number}@{stamp(place.at)}"
 

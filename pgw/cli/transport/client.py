@@ -6,35 +6,15 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from pgw.cli.exits import CommandError, Exit, RefusedError
+from pgw.cli.transport.base import Received, Transport
 from pgw.settings import Settings, load
 
 FIRST_REFUSED = 400
 FIRST_REDIRECT = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An answer as bytes; header names are lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Transport(Protocol):
-    """A way to the server: over the network, or in this process."""
-
-    name: str
-
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Received:
-        """Send one request and return its answer, whatever its status. Raises CommandError when there is none."""
-
-    def close(self) -> None:
-        """Give back what the transport holds."""
 
 
 @dataclass(frozen=True, slots=True)

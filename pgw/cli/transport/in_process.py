@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.client import Received
+from pgw.cli.transport.base import Received
 from pgw.cli.transport.stores import current_store
 from pgw.settings import Settings
 

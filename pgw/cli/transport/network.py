@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.client import Received
+from pgw.cli.transport.base import Received
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 15.0

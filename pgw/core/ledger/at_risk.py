@@ -5,8 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, func, or_, select, text
 
-from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.tables import attempts, payments
+from pgw.core.ledger.tables import attempts, payments, transfers, watches
 from pgw.core.money.exposure import Risk, risk_of
 from pgw.core.money.transfer import IN_SUSPENSE
 from pgw.core.payment.payment import AttemptStatus, Status

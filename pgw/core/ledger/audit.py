@@ -9,9 +9,9 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Row, Table, Text, and_, or_, select
 from sqlalchemy.sql.selectable import FromClause
 
+from pgw.core.ledger.engine.columns import Id, Json, When
 from pgw.core.ledger.engine.phase import Columns, Item, Statement, put
-from pgw.core.ledger.money_tables import audit_log
-from pgw.core.ledger.tables import Id, Json, When, configurations
+from pgw.core.ledger.tables import audit_log, configurations
 
 ENTRY: Columns = {
     "audit_id": Id,

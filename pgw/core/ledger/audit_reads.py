@@ -12,14 +12,13 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Table, Text, cast, func, or_, select
 
-from pgw.core.ledger.money_tables import transfers, watches
+from pgw.core.events import Event
 from pgw.core.ledger.outbox import PROBED, REQUEUED, occurred_at
-from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments
+from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments, transfers, watches
 from pgw.core.metrics.counters import SLICE_S, STATUSES, fold, parse_field
 from pgw.core.money.audit_rows import Case, Moved, Paid, Settlement, Told, Tried, Watched
 from pgw.core.money.invariants import Violation, check, same_key
 from pgw.core.payment.payment import AttemptStatus, Status
-from pgw.core.writes.attempts import Event
 
 PAGE = 500
 """Payments, or ten times as many events, that one statement reads."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import Connection, Text, cast, func, select
 
+from pgw.core.events import Event
 from pgw.core.ledger.audit_reads import (
     COUNTED_WITHIN,
     EVENTS_PAGE,
@@ -28,7 +29,6 @@ from pgw.core.ledger.tables import gateway_metrics, outbox, payments
 from pgw.core.ledger.violations import Found, SeenIn
 from pgw.core.money.audit_rows import Case, Told
 from pgw.core.money.invariants import check
-from pgw.core.writes.attempts import Event
 
 SAMPLE = 100
 """Payments of one sample."""

@@ -11,10 +11,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Text, and_, func, or_, se
 
 from pgw.core.breakers.breaker import Breaker, Key, State
 from pgw.core.breakers.override import Override
+from pgw.core.events import Event
 from pgw.core.ledger.configuration import BREAKER, breaker_subject
+from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Phase, put
-from pgw.core.ledger.tables import Id, Json, When, Whole, breaker_events, configurations, outbox
-from pgw.core.writes.attempts import Event, Item
+from pgw.core.ledger.tables import breaker_events, configurations, outbox
+from pgw.core.writes.attempts import Item
 
 Scope = Literal["shared", "process"]
 Kind = Literal["transition", "override"]

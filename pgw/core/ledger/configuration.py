@@ -7,8 +7,9 @@ from datetime import datetime
 from msgspec import to_builtins
 from sqlalchemy import Connection, Text, and_, func, select
 
+from pgw.core.ledger.engine.columns import Json, When, Whole
 from pgw.core.ledger.engine.phase import Phase, put
-from pgw.core.ledger.tables import Json, When, Whole, configurations
+from pgw.core.ledger.tables import configurations
 from pgw.core.payment.payment import Document, Method
 from pgw.core.routing.context import SEED_BANKS
 from pgw.core.routing.gateway import GatewayConfig

@@ -7,8 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.tables import attempts, payments, verification_checks
+from pgw.core.ledger.tables import attempts, payments, transfers, verification_checks, watches
 from pgw.core.money.transfer import IN_SUSPENSE
 from pgw.core.payment.payment import AttemptStatus
 from pgw.core.verification.enquiry import Answer

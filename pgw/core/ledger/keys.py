@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Integer, Text, case, exists, func, literal, s
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.audit import ENTRY, note
+from pgw.core.ledger.engine.columns import When
 from pgw.core.ledger.engine.phase import Phase, Statement, put
-from pgw.core.ledger.money_tables import merchant_keys
-from pgw.core.ledger.tables import When
+from pgw.core.ledger.tables import merchant_keys
 from pgw.core.payment.merchant_key import Kept
 
 MAX_LISTED = 1000

@@ -4,9 +4,9 @@ from sqlalchemy import ColumnElement, Text, case, cast, exists, func, literal, n
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.selectable import FromClause, Selectable
 
+from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
-from pgw.core.ledger.money_tables import transfers, watches
-from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments
+from pgw.core.ledger.tables import attempts, outbox, payments, transfers, watches
 from pgw.core.ledger.transfers import BOOKED, book_once, has_ended
 from pgw.core.money.transfer import Kind
 from pgw.core.payment.payment import AttemptStatus

@@ -19,9 +19,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import FromClause
 
+from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.late_captures import WATCHED, watch_decline, watch_end
-from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments, routing_decisions
+from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
 from pgw.core.ledger.transfers import BOOKED, book_end
 from pgw.core.payment.payment import AttemptStatus, Status
 

@@ -18,11 +18,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.audit import ENTRY, note
+from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Phase, Statement, put
 from pgw.core.ledger.late_captures import BEGUN, reversal_key
-from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payment_reads import attempts_of
-from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, outbox, payments
+from pgw.core.ledger.tables import attempts, outbox, payments, transfers, watches
 from pgw.core.ledger.transfers import BOOKED
 from pgw.core.money.transfer import IN_SUSPENSE, SUSPENSE, Kind
 from pgw.core.payment.payment import Attempt, AttemptStatus, Status

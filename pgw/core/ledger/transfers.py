@@ -4,9 +4,9 @@ from sqlalchemy import ColumnElement, Text, case, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.selectable import FromClause, Selectable
 
+from pgw.core.ledger.engine.columns import Id, Whole
 from pgw.core.ledger.engine.phase import Columns, Statement
-from pgw.core.ledger.money_tables import transfers
-from pgw.core.ledger.tables import Id, Whole, payments
+from pgw.core.ledger.tables import payments, transfers
 from pgw.core.money.transfer import SUSPENSE, Kind
 from pgw.core.payment.payment import Status
 

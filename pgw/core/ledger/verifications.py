@@ -6,10 +6,11 @@ from msgspec import Struct
 from sqlalchemy import Connection, Text, case, func, literal, or_, select, update
 from sqlalchemy.sql.selectable import FromClause
 
+from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.late_captures import watch_end
 from pgw.core.ledger.payments import ENDED, UNSETTLED, settle_payment, tell
-from pgw.core.ledger.tables import Id, Json, When, Whole, attempts, payments, verification_checks
+from pgw.core.ledger.tables import attempts, payments, verification_checks
 from pgw.core.ledger.transfers import BOOKED, book_end
 from pgw.core.payment.outcome import Blame
 from pgw.core.payment.payment import AttemptStatus, Status

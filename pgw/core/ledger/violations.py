@@ -11,9 +11,9 @@ from msgspec import Struct
 from sqlalchemy import Connection, Text, func, select, text, update
 from sqlalchemy.sql.selectable import FromClause
 
+from pgw.core.ledger.engine.columns import Id, When, Whole
 from pgw.core.ledger.engine.phase import Phase, Statement, put
-from pgw.core.ledger.money_tables import violations
-from pgw.core.ledger.tables import Id, When, Whole
+from pgw.core.ledger.tables import violations
 from pgw.core.money.invariants import Violation
 from pgw.core.writes.attempts import Item
 

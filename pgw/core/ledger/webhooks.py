@@ -20,9 +20,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import FromClause
 
+from pgw.core.ledger.engine.columns import Id, When, Whole
 from pgw.core.ledger.engine.phase import Phase, Statement, put
-from pgw.core.ledger.money_tables import watches, webhook_deliveries
-from pgw.core.ledger.tables import Id, When, Whole, attempts
+from pgw.core.ledger.tables import attempts, watches, webhook_deliveries
 from pgw.core.payment.payment import AttemptStatus
 from pgw.core.verification.enquiry import CHECK_LEASE
 from pgw.core.verification.webhook import Notice

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
+from pgw.core.events import Event
 from pgw.core.payment.outcome import Blame
 from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.routing.context import UNKNOWN_BANK
-from pgw.core.writes.attempts import Event
 
 Cell = tuple[str, str, str]
 """Gateway id, payment method and issuing bank: what is counted apart."""

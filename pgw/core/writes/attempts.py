@@ -8,53 +8,17 @@ import msgspec
 from msgspec import Struct
 
 from pgw.core.breakers.breaker import State
+from pgw.core.events import Corrects, Event
 from pgw.core.money.transfer import Transfer, capture
 from pgw.core.payment.outcome import AttemptEnd, Finish
 from pgw.core.payment.payment import NextAction, PaymentRequest, Status, masked
 from pgw.core.routing.plan import Plan
 from pgw.core.verification.late_capture import Watch
 
-EVENT_VERSION = 1
-"""Version of the event document; a member is only ever added under the same version."""
-
 SENDING_MARGIN = timedelta(seconds=2)
 """What a lease has beyond the attempt's timeout: the commit that announced it, and a slow process."""
 
 Item = dict[str, Any]
-
-
-class Corrects(Struct, frozen=True):
-    """The earlier end of an attempt, as an event told it, that this event puts right."""
-
-    status: str
-    blame: str
-    error_code: str | None
-    occurred_at: datetime
-
-
-class Event(Struct, frozen=True, kw_only=True):
-    """One event, as it stands in the outbox and on the stream; a breaker's has no payment."""
-
-    event_id: str
-    type: str
-    version: int = EVENT_VERSION
-    payment_id: str | None = None
-    attempt_number: int | None = None
-    gateway_id: str
-    payment_method: str
-    issuing_bank: str | None = None
-    size_band: str | None = None
-    merchant_id: str | None = None
-    status: str
-    blame: str | None = None
-    error_code: str | None = None
-    latency_ms: int | None = None
-    amount_minor: int | None = None
-    currency: str | None = None
-    experiment_id: str | None = None
-    variant: str | None = None
-    occurred_at: datetime
-    corrects: Corrects | None = None
 
 
 class Subject(Struct, frozen=True, kw_only=True):

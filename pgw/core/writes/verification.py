@@ -4,11 +4,12 @@ from datetime import datetime
 
 import msgspec
 
+from pgw.core.events import Corrects
 from pgw.core.money.transfer import Transfer, capture, duplicate_capture, is_bookable, reversal, unmatched
 from pgw.core.payment.outcome import AttemptEnd, Blame, Captured
 from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.verification.enquiry import Settlement
-from pgw.core.writes.attempts import Corrects, Ended, Item, Subject, booking, ended_members, event_of, settled_members
+from pgw.core.writes.attempts import Ended, Item, Subject, booking, ended_members, event_of, settled_members
 
 REVERSED = "payment.duplicate_reversed"
 

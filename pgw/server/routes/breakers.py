@@ -13,7 +13,7 @@ from pgw.core.breakers.override import Override
 from pgw.core.errors import FieldError
 from pgw.core.flow.metrics.windows import BREAKER_WINDOW_S, HEALTH_WINDOW_S
 from pgw.core.ledger.breaker_history import Entry, Kind, Place, Scope, history
-from pgw.core.ledger.tables import stamp
+from pgw.core.ledger.engine.columns import stamp
 from pgw.core.payment.payment import Method
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import Snapshot

@@ -1,6 +1,8 @@
 """Seen -> the text of one scrape: values that others keep, in no registry of this process."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,7 +13,16 @@ from pgw.core.ledger.at_risk import AtRisk
 from pgw.core.ledger.gauges import Gauges
 from pgw.core.ledger.violations import Tally
 from pgw.core.money.invariants import MEANINGS
-from pgw.server.routes.prometheus import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one scrape tells. `ledger` is None where it could not be read; `beats`: role -> epoch seconds."""
+
+    now: datetime
+    ledger: Gauges | None
+    beats: Mapping[str, float]
+    currencies: frozenset[str]
 
 
 class _Told(Collector):

@@ -11,7 +11,7 @@ from pgw.core.breakers.breaker import State
 from pgw.core.breakers.override import UNSPECIFIED, Override
 from pgw.core.errors import Code, PgwError
 from pgw.core.ledger.configuration import breaker_subject
-from pgw.core.ledger.under_way import under_way
+from pgw.core.ledger.payment_reads import under_way
 from pgw.core.payment.payment import Method
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import Snapshot

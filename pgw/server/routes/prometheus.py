@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -20,16 +19,6 @@ FRESH_S = 1.0
 """Whoever asks again within this time gets the same text: no number of scrapes can weigh on the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one scrape tells. `ledger` is None where it could not be read; `beats`: role -> epoch seconds."""
-
-    now: datetime
-    ledger: Gauges | None
-    beats: Mapping[str, float]
-    currencies: frozenset[str]
-
-
 class Scrape:
     """The last text, and one look at a time."""
 
@@ -44,7 +33,7 @@ class Scrape:
         async with self._look:
             if self._looked_at is None or clock.elapsed() - self._looked_at >= FRESH_S:
                 # In a thread: the first one imports a library that nothing else needs.
-                self._text = await asyncio.to_thread(_written, await _look(house))
+                self._text = await asyncio.to_thread(_written, await _figures(house))
                 self._looked_at = clock.elapsed()
             return self._text
 
@@ -59,11 +48,15 @@ async def metrics(request: Request) -> HTTPResponse:
     return HTTPResponse(text, content_type=CONTENT_TYPE)
 
 
-async def _look(house: House) -> Seen:
-    """Look at the ledger and at who lives.
+Figures = tuple[datetime, Gauges | None, Mapping[str, float], frozenset[str]]
+"""Time of the scrape, what the ledger holds (None: it cannot be read), role -> last heartbeat (epoch s), currencies."""
 
-    A ledger that cannot be read is told by `pgw_ledger_up`, and its series are missing: a failed scrape would hide what
-    this process knows by itself, and stale figures would look like true ones.
+
+async def _figures(house: House) -> Figures:
+    """Read the ledger and the live processes.
+
+    A ledger that cannot be read is reported by `pgw_ledger_up`, and its series are missing: a failed scrape would hide
+    what this process knows by itself, and stale figures would pass for current ones.
     """
     now = house.world.clock.now()
     try:
@@ -75,11 +68,11 @@ async def _look(house: House) -> Seen:
         beats[each.role] = max(beats.get(each.role, 0.0), each.at)
     enabled = (each for each in house.world.snapshot().gateways if each.is_enabled)
     currencies = frozenset(currency for each in enabled for currency in each.supported_currencies)
-    return Seen(now, ledger, beats, currencies)
+    return now, ledger, beats, currencies
 
 
-def _written(seen: Seen) -> bytes:
-    # Imported here: `pgw serve` is ready sooner, and whoever is not scraped never pays for it.
-    from pgw.server.routes.exposition import written  # noqa: PLC0415
+def _written(figures: Figures) -> bytes:
+    # Imported here: `pgw serve` is ready sooner, and a server that is not scraped never pays for it.
+    from pgw.server.routes.exposition import Seen, written  # noqa: PLC0415
 
-    return written(seen)
+    return written(Seen(*figures))

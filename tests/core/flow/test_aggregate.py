@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from pgw.core.errors import PgwError
+from pgw.core.events import Corrects, Event
 from pgw.core.flow.metrics.consume import MAX_BANKS, MAX_DELIVERIES, OTHER, Counter, Tail, horizon
 from pgw.core.flow.metrics.leader import Alone
 from pgw.core.flow.metrics.relay import Relay
@@ -17,7 +18,6 @@ from pgw.core.hot.stream import Lag
 from pgw.core.ledger.outbox import NOTHING, REQUEUE, dead
 from pgw.core.metrics.counters import Increments, fold, parse_field, slice_of
 from pgw.core.ports import Ledger
-from pgw.core.writes.attempts import Corrects, Event
 from tests.circle import circle, counted, held, plain
 from tests.core.hot.streams import pending
 from tests.doubles import LEDGER_ID, NOON, VirtualClock

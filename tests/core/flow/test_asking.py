@@ -11,9 +11,9 @@ from pgw.core.flow.verification.late_capture import watch_due
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.due import Due, due
 from pgw.core.ledger.engine.writer import COMMIT_WITHIN_S
-from pgw.core.ledger.money_tables import watches
 from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.payments import OPEN
+from pgw.core.ledger.tables import watches
 from pgw.core.payment.payment import Status
 from pgw.core.ports import Reference
 from pgw.core.verification.enquiry import CHECK_LEASE, Authorized, Finding, Pending, Undecided

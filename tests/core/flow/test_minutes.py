@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from pgw.core.errors import PgwError
+from pgw.core.events import Corrects, Event
 from pgw.core.flow.metrics.minutes import Minutes
 from pgw.core.hot.in_process import KEPT_S, InProcess
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import gateway_metrics
 from pgw.core.metrics.counters import fold, parse_field
-from pgw.core.writes.attempts import Corrects, Event
 from tests.doubles import NOON, VirtualClock
 from tests.events import attempted, some
 from tests.ledgers import opened, rows

@@ -9,6 +9,7 @@ import pytest
 
 from pgw.core.breakers.breaker import Breaker, State
 from pgw.core.errors import PgwError
+from pgw.core.events import Corrects
 from pgw.core.flow.metrics import rebuild as rebuilding
 from pgw.core.flow.metrics.rebuild import Difference, Rebuilt, rebuild, restore_breakers
 from pgw.core.hot.in_process import InProcess
@@ -17,7 +18,6 @@ from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.outbox import numbering
 from pgw.core.metrics.counters import slice_of
 from pgw.core.ports import Held
-from pgw.core.writes.attempts import Corrects
 from tests.circle import Circle, circle, counted
 from tests.doubles import LEDGER_ID, NOON, VirtualClock
 from tests.events import POISON, attempted, put, some

@@ -13,9 +13,8 @@ from pgw.core.flow.payments.take import take
 from pgw.core.flow.verification.enquiries import MAX_DUE
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.due import due
-from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payment_reads import attempts_of, by_id
-from pgw.core.ledger.tables import attempts, outbox
+from pgw.core.ledger.tables import attempts, outbox, transfers, watches
 from pgw.core.ledger.verifications import WIN, verification_of
 from pgw.core.payment.outcome import Captured, FinalDecline, GatewayDecline
 from pgw.core.payment.payment import Payment, Status

@@ -12,9 +12,8 @@ from pgw.core.flow.verification.late_capture import watch_due
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.gateways.book import Book, Entry
 from pgw.core.gateways.sandbox import Sandbox
-from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.payment_reads import by_id
-from pgw.core.ledger.tables import outbox, payments
+from pgw.core.ledger.tables import outbox, payments, transfers, watches
 from pgw.core.payment.payment import Payment, Status, Upi
 from pgw.core.ports import Reference
 from pgw.core.verification.enquiry import Authorized, Finding, Pending, ReversalRefused, Undecided

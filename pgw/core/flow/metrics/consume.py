@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
+from pgw.core.events import Event
 from pgw.core.hot.in_process import InProcess
 from pgw.core.hot.stream import Entry, Stream
 from pgw.core.ledger.outbox import DIE, NOTHING, first_since, rows_after
 from pgw.core.metrics.counters import SLICE_S, Increments, fold
 from pgw.core.ports import Clock, Ledger
-from pgw.core.writes.attempts import Event
 
 log = logging.getLogger(__name__)
 

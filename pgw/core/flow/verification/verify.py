@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from pgw.core.errors import PgwError
+from pgw.core.events import Corrects
 from pgw.core.flow.verification.enquiries import ask, round_of, within_s
 from pgw.core.ids import uuid7
 from pgw.core.ledger.due import Due, answers_of, due
@@ -26,7 +27,7 @@ from pgw.core.verification.enquiry import (
     settle,
 )
 from pgw.core.verification.late_capture import watch_of
-from pgw.core.writes.attempts import Corrects, Ended, Item, subject_of
+from pgw.core.writes.attempts import Ended, Item, subject_of
 from pgw.core.writes.verification import settling
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, bindparam, func, select, type_coerce
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import Text
 
+from pgw.core.ledger.engine.columns import Json, When, stamp
 from pgw.core.ledger.engine.phase import BATCH, Item, Phase
-from pgw.core.ledger.tables import Json, When, stamp
 
 WON = bindparam("won", type_=Text(), required=False)
 
