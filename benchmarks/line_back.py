@@ -21,7 +21,7 @@ from pgw.core.ledger.engine.store import identity, upgrade
 from pgw.core.payment.outcome import Blame, Captured, FinalDecline, GatewayDecline, Unknown, attempt_end
 from pgw.core.writes.attempts import Ended, Subject, event_of
 from pgw.settings import Settings
-from pgw.workers.metrics import LineBack, open_line_back
+from pgw.workers.metrics import EventPipeline, open_pipeline
 
 if TYPE_CHECKING:
     from pgw.core.events import Event
@@ -69,13 +69,13 @@ def events(count: int, seed: int) -> list[bytes]:
 
 
 @asynccontextmanager
-async def line_back(settings: Settings) -> AsyncIterator[LineBack]:
+async def line_back(settings: Settings) -> AsyncIterator[EventPipeline]:
     """Open what `pgw worker metrics` runs."""
     clock = SystemClock()
     upgrade(settings.database)
     ledger = OpenLedger(settings.database)
     hot = open_hot(settings, clock)
-    line = open_line_back(settings, ledger, await ledger.read(identity), hot, clock, "benchmark")
+    line = open_pipeline(settings, ledger, await ledger.read(identity), hot, clock, "benchmark")
     try:
         yield line
     finally:
@@ -97,7 +97,7 @@ async def timed(count: int, *work: Awaitable[object]) -> float:
     return count / (time.perf_counter() - began)
 
 
-async def ours(line: LineBack, database: str, written: list[bytes]) -> Figures:
+async def ours(line: EventPipeline, database: str, written: list[bytes]) -> Figures:
     """Relay and count, one after the other, then both at once as one `pgw worker metrics` does."""
     stream, consumer, count = line.hot.stream, line.counter, len(written)
     assert stream is not None

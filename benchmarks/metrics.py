@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.arrivals import Sent, load  # found beside this folder, not installed
 from benchmarks.circle import Circle, circle
 from benchmarks.line_back import Figures, measured
-from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.metrics.windows import MetricWindows
 from pgw.core.flow.runtime.clock import SystemClock
-from pgw.core.flow.runtime.refresh import PULSE_EVERY_S
+from pgw.core.flow.runtime.refresh import REFRESH_EVERY_S
 from pgw.core.hot.on_redis import OnRedis
 from pgw.settings import load as load_settings
 from tests.services import fresh_database, postgres_server, redis_server
@@ -54,13 +54,13 @@ def throughput(events: int, rounds: int) -> list[Figures]:
 async def look(redis_url: str, until: float) -> list[tuple[float, int]]:
     """Refresh a mirror as a server does; return when each refresh had ended, and the attempts it knew of."""
     hot = OnRedis(redis_url)
-    mirror = Mirror(hot, SystemClock())
+    mirror = MetricWindows(hot, SystemClock())
     seen: list[tuple[float, int]] = []
     try:
         while time.time() < until:
             await mirror.refresh()
             seen.append((time.time(), sum(mirror.traffic("UPI", 3600).values())))
-            await asyncio.sleep(PULSE_EVERY_S)
+            await asyncio.sleep(REFRESH_EVERY_S)
     finally:
         await hot.close()
     return seen

@@ -52,9 +52,9 @@ def without_store() -> Sanic[Any, Any]:
     app = create_app(load(), live=True)
 
     async def forget(app: Sanic[Any, Any]) -> None:
-        house = app.ctx.house
-        world = dataclasses.replace(house.world, ledger=WritesNothing(house.ledger))
-        app.ctx.house = dataclasses.replace(house, world=world)
+        runtime = app.ctx.runtime
+        deps = dataclasses.replace(runtime.deps, ledger=WritesNothing(runtime.ledger))
+        app.ctx.runtime = dataclasses.replace(runtime, deps=deps)
 
     app.after_server_start(forget)
     return app

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from random import Random
 
 from pgw.core.flow.breakers.circuit import Breakers
-from pgw.core.flow.metrics.windows import Mirror
-from pgw.core.flow.money.invariant_check import Auditor
+from pgw.core.flow.metrics.windows import MetricWindows
+from pgw.core.flow.money.invariant_check import InvariantCheck
 from pgw.core.flow.runtime.clock import SystemClock
 from pgw.core.flow.runtime.entropy import Entropy
-from pgw.core.flow.runtime.merchant_keys import Keyring
-from pgw.core.flow.runtime.refresh import Pulse
+from pgw.core.flow.runtime.merchant_keys import MerchantKeys
+from pgw.core.flow.runtime.refresh import Refresher
 from pgw.core.flow.runtime.snapshot import Snapshots
-from pgw.core.flow.runtime.tasks import OwnedTasks
-from pgw.core.gateways.book import Book
-from pgw.core.gateways.sandbox import Sandbox, Told
-from pgw.core.hot.in_process import InProcess
+from pgw.core.flow.runtime.tasks import BackgroundTasks
+from pgw.core.gateways.book import SandboxBook
+from pgw.core.gateways.sandbox import BehaviourOf, SandboxGateway
+from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.hot.on_redis import OnRedis, connect
 from pgw.core.hot.stream import Stream
 from pgw.core.ledger.breaker_history import last_shared
@@ -26,7 +26,7 @@ from pgw.core.ledger.configuration import RAZORPAY, SANDBOX_GATEWAYS
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.store import identity
 from pgw.core.payment.payment import Method
-from pgw.core.ports import Clock, Gateway, Heartbeat, World
+from pgw.core.ports import Clock, Dependencies, Gateway, Heartbeat
 from pgw.core.routing.gateway import SandboxBehaviour
 from pgw.core.routing.plan import Snapshot
 from pgw.failpoints import GatewayWrapper, RunnerWrapper, StreamWrapper, arm
@@ -42,36 +42,36 @@ RAZORPAY_CONNECTIONS = 256
 class Hot:
     """The hot state of a process. `stream` is there where several processes share it; else the ledger is the stream."""
 
-    state: OnRedis | InProcess
+    state: OnRedis | InProcessHotState
     stream: Stream | None
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Runtime:
     """An opened world, with what the doors need beside it."""
 
     settings: Settings
     process: str
-    world: World
+    deps: Dependencies
     snapshots: Snapshots
-    keyring: Keyring
+    merchant_keys: MerchantKeys
     ledger: OpenLedger
     hot: Hot
     circuit: Breakers
-    mirror: Mirror
-    pulse: Pulse
-    auditor: Auditor
-    book: Book
-    tasks: OwnedTasks
+    windows: MetricWindows
+    refresher: Refresher
+    invariant_check: InvariantCheck
+    book: SandboxBook
+    tasks: BackgroundTasks
 
     def fleet(self) -> tuple[Heartbeat, ...]:
         """Every live process that takes payments, this one included."""
-        return self.pulse.fleet
+        return self.refresher.fleet
 
     async def close(self, within_s: float) -> None:
         """Let owned tasks end, then give everything up."""
         await self.tasks.drain(within_s)
-        for gateway in self.world.gateways.values():
+        for gateway in self.deps.gateways.values():
             await gateway.close()
         await self.hot.state.close()
         await self.ledger.close()
@@ -89,7 +89,7 @@ def open_ledger(settings: Settings) -> OpenLedger:
 def open_hot(settings: Settings, clock: Clock) -> Hot:
     """Open the hot state: on Redis where there is one, else in this process."""
     if settings.redis_url is None:
-        return Hot(InProcess(clock), None)
+        return Hot(InProcessHotState(clock), None)
     server = connect(settings.redis_url)
     names = settings.stream_key, settings.stream_group
     if settings.failpoint is None:
@@ -102,10 +102,11 @@ def process_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def open_gateways(settings: Settings, book: Book, clock: Clock, told: Told) -> dict[str, Gateway]:
+def open_gateways(settings: Settings, book: SandboxBook, clock: Clock, told: BehaviourOf) -> dict[str, Gateway]:
     """Open every gateway there is an adapter and a key for; `told`: how a sandbox is configured to behave."""
     gateways: dict[str, Gateway] = {
-        each.gateway_id: Sandbox(each.gateway_id, book, clock, told, settings.sandbox_seed) for each in SANDBOX_GATEWAYS
+        each.gateway_id: SandboxGateway(each.gateway_id, book, clock, told, settings.sandbox_seed)
+        for each in SANDBOX_GATEWAYS
     }
     if settings.razorpay_key_id and settings.razorpay_key_secret:
         # Imported here: whoever has no keys starts a fifth of a second sooner.
@@ -118,7 +119,7 @@ def open_gateways(settings: Settings, book: Book, clock: Clock, told: Told) -> d
     return gateways
 
 
-Adapters = Callable[[Settings, Book, Clock, Told], dict[str, Gateway]]
+Adapters = Callable[[Settings, SandboxBook, Clock, BehaviourOf], dict[str, Gateway]]
 """What makes the gateways of a world: `open_gateways`, unless a world is opened with doubles in their place."""
 
 
@@ -145,7 +146,7 @@ def _breakers(process: str, clock: Clock, rng: Random, hot: Hot, snapshots: Snap
     return circuit
 
 
-def _told(current: Callable[[], Snapshot]) -> Told:
+def _told(current: Callable[[], Snapshot]) -> BehaviourOf:
     """Look up how a sandbox is configured to behave, as the configuration now is."""
 
     def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
@@ -155,7 +156,7 @@ def _told(current: Callable[[], Snapshot]) -> Told:
     return told
 
 
-async def _read_first(ledger: OpenLedger, snapshots: Snapshots, keyring: Keyring, circuit: Breakers) -> str:
+async def _read_first(ledger: OpenLedger, snapshots: Snapshots, keyring: MerchantKeys, circuit: Breakers) -> str:
     """Take in what the ledger knows; return its name."""
     await snapshots.refresh()
     await keyring.refresh()
@@ -163,22 +164,22 @@ async def _read_first(ledger: OpenLedger, snapshots: Snapshots, keyring: Keyring
     return await ledger.read(identity)
 
 
-async def open_house(
+async def open_runtime(
     settings: Settings,
     role: str,
     only: frozenset[str] | None = None,
     *,
     adapters: Adapters = open_gateways,
     clock: Clock | None = None,
-) -> House:
+) -> Runtime:
     """Open the stores and build the world.
 
     `role`: what this process is to others, see `pulse`. `only`: the gateways that may take new payments in it.
     `clock`: the system's where none is given.
     """
     clock = clock or SystemClock()
-    rng, process, tasks = Entropy(), process_name(), OwnedTasks()
-    book = Book(settings.home / SANDBOX_BOOK)
+    rng, process, tasks = Entropy(), process_name(), BackgroundTasks()
+    book = SandboxBook(settings.home / SANDBOX_BOOK)
 
     gateways = adapters(settings, book, clock, _told(lambda: snapshots.current))
     if settings.failpoint is not None:
@@ -187,9 +188,9 @@ async def open_house(
     ledger, hot = open_ledger(settings), open_hot(settings, clock)
     snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
     circuit = _breakers(process, clock, rng, hot, snapshots)
-    keyring = Keyring(ledger, clock)
-    mirror = Mirror(hot.state, clock)
-    pulse = Pulse(process, role, hot.state, mirror, circuit, snapshots, clock)
+    keyring = MerchantKeys(ledger, clock)
+    mirror = MetricWindows(hot.state, clock)
+    pulse = Refresher(process, role, hot.state, mirror, circuit, snapshots, clock)
     try:
         ledger_id = await _read_first(ledger, snapshots, keyring, circuit)
         await pulse.catch_up()
@@ -197,7 +198,7 @@ async def open_house(
         await hot.state.close()
         await ledger.close()
         raise
-    world = World(
+    deps = Dependencies(
         ledger=ledger,
         gateways=gateways,
         clock=clock,
@@ -208,18 +209,18 @@ async def open_house(
         spawn=tasks.spawn,
         circuit=circuit,
     )
-    return House(
+    return Runtime(
         settings=settings,
         process=process,
-        world=world,
+        deps=deps,
         snapshots=snapshots,
-        keyring=keyring,
+        merchant_keys=keyring,
         ledger=ledger,
         hot=hot,
         circuit=circuit,
-        mirror=mirror,
-        pulse=pulse,
-        auditor=Auditor(ledger, clock, rng),
+        windows=mirror,
+        refresher=pulse,
+        invariant_check=InvariantCheck(ledger, clock, rng),
         book=book,
         tasks=tasks,
     )

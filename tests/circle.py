@@ -8,7 +8,7 @@ from typing import Any
 
 from pgw.core.events import Event
 from pgw.core.flow.metrics.consume import Consumer
-from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.leader import SoleLeader
 from pgw.core.flow.metrics.relay import Relay
 from pgw.core.hot.on_redis import OnRedis, connect
 from pgw.core.hot.stream import Stream
@@ -35,7 +35,7 @@ class Circle:
 
     def relay(self, ledger: Ledger | None = None, stream: Stream | None = None) -> Relay:
         """Make a relay that leads."""
-        return Relay(ledger or self.ledger, LEDGER_ID, Alone(), self.clock, (self.hot, stream or self.stream))
+        return Relay(ledger or self.ledger, LEDGER_ID, SoleLeader(), self.clock, (self.hot, stream or self.stream))
 
     def consumer(self, name: str = "worker-1", **parts: Any) -> Consumer:
         """Make a consumer that takes what others hold at once."""

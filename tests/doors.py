@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pgw.core.breakers.admission import Standing
-from pgw.core.breakers.breaker import Admission, Key, Sign, State, View
+from pgw.core.breakers.admission import Admission
+from pgw.core.breakers.breaker import CallOutcome, Key, Permit, State, View
 from pgw.core.breakers.override import Override, Pause
 from pgw.core.flow.payments.replay import Taken
 from pgw.core.flow.payments.take import take
@@ -44,23 +44,23 @@ class ScriptedDoors(OpenDoors):
         super().__init__()
         self.denied = set(denied)
         self.tokens = Counter(tokens)
-        self.given: list[Admission] = []
+        self.given: list[Permit] = []
         self.leases: list[float] = []
         self.latencies: list[int] = []
         self.deposited: list[str] = []
         self.withdrawn: list[str] = []
         self.when_asked: Callable[[str], None] = lambda _: None
 
-    async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
+    async def admit(self, key: Key, standing: Admission, lease_s: float) -> Permit | None:
         assert standing.state not in {State.OPEN, State.FORCED_OPEN}, "an open breaker is not asked"
         self.when_asked(key[0])
         if key[0] in self.denied and standing.state is State.HALF_OPEN:
             return None
-        self.given.append(Admission(key, standing.state, 0, f"lease-{len(self.given)}"))
+        self.given.append(Permit(key, standing.state, 0, f"lease-{len(self.given)}"))
         self.leases.append(lease_s)
         return self.given[-1]
 
-    def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
+    def record(self, admission: Permit, sign: CallOutcome, latency_ms: int) -> None:
         super().record(admission, sign, latency_ms)
         self.latencies.append(latency_ms)
 
@@ -76,7 +76,7 @@ class ScriptedDoors(OpenDoors):
         return True
 
     @property
-    def signs(self) -> list[tuple[str, Sign]]:
+    def signs(self) -> list[tuple[str, CallOutcome]]:
         """What came of each call: (gateway, sign), in the order it was told."""
         return [(admission.key[0], sign) for admission, sign in self.recorded]
 
@@ -157,7 +157,7 @@ class Play:
         self.snapshot = let_know(self.scene, known or {}, **more)
 
     async def pay(self, key: str = "key") -> Taken:
-        return await take(self.scene.world, request_of(), key)
+        return await take(self.scene.deps, request_of(), key)
 
     def when_called(self, gateway_id: str, known: Known) -> None:
         """Let these breakers be known as soon as a gateway is called, after the plan was made."""
@@ -196,6 +196,6 @@ async def verified(play: Play, key: str = "key") -> Payment | None:
     """Let every lease pass and every check fall due, and ask: once to find it over, twice for an absence."""
     for _ in range(3):
         play.scene.clock.advance(CHECKED_WITHIN_S)
-        await verify_due(play.scene.world)
+        await verify_due(play.scene.deps)
     stored = await play.ledger.read(by_key, "m_001", key)
     return None if stored is None else stored.payment

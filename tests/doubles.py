@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from pgw.core.breakers.admission import Standing
-from pgw.core.breakers.breaker import Admission, Key, Sign
-from pgw.core.flow.runtime.tasks import OwnedTasks
+from pgw.core.breakers.admission import Admission
+from pgw.core.breakers.breaker import CallOutcome, Key, Permit
+from pgw.core.flow.runtime.tasks import BackgroundTasks
 from pgw.core.payment.outcome import (
     ActionRequired,
     Blame,
@@ -21,7 +21,7 @@ from pgw.core.payment.outcome import (
     Verdict,
 )
 from pgw.core.payment.payment import Instrument, Method, NextAction, PaymentRequest, Upi
-from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Circuit, Clock, Gateway, Ledger, Reference, World
+from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Circuit, Clock, Dependencies, Gateway, Ledger, Reference
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import Snapshot
 from pgw.core.routing.policy import RetryPolicy
@@ -76,12 +76,12 @@ class OpenDoors:
     """Breakers that never trip, for tests of everything else; it remembers what it was told."""
 
     def __init__(self) -> None:
-        self.recorded: list[tuple[Admission, Sign]] = []
+        self.recorded: list[tuple[Permit, CallOutcome]] = []
 
-    async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
-        return Admission(key, standing.state, 0)
+    async def admit(self, key: Key, standing: Admission, lease_s: float) -> Permit | None:
+        return Permit(key, standing.state, 0)
 
-    def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
+    def record(self, admission: Permit, sign: CallOutcome, latency_ms: int) -> None:
         self.recorded.append((admission, sign))
 
     def deposit(self, key: Key) -> None:
@@ -244,10 +244,10 @@ def snapshot_of(gateway_ids: Iterable[str], at: datetime, policy: RetryPolicy | 
 class Scene:
     """One world with all its stand-ins in reach; the ledger is real."""
 
-    world: World
+    deps: Dependencies
     clock: VirtualClock
     gateways: dict[str, ScriptedGateway]
-    tasks: OwnedTasks
+    tasks: BackgroundTasks
     snapshots: Callable[[], Snapshot]
     """What the world's decisions know; a test may put another in its place."""
 
@@ -269,10 +269,10 @@ def scene_of(
     time = clock or VirtualClock()
     played = {name: ScriptedGateway(name, time, acts) for name, acts in scripts.items()}
     snapshot = snapshot_of(scripts, time.now(), policy)
-    tasks = OwnedTasks()
+    tasks = BackgroundTasks()
     gateways: dict[str, Gateway] = {**played}
     system: Clock = time
-    world = World(
+    deps = Dependencies(
         ledger=ledger,
         gateways=gateways,
         clock=system,
@@ -283,5 +283,5 @@ def scene_of(
         spawn=tasks.spawn,
         circuit=circuit or OpenDoors(),
     )
-    scene = Scene(world, time, played, tasks, lambda: snapshot)
+    scene = Scene(deps, time, played, tasks, lambda: snapshot)
     return scene

@@ -25,8 +25,8 @@ from pgw.core.ledger.payments import OPEN
 from pgw.core.payment.outcome import Finish, Unknown, Verdict, attempt_end, next_step
 from pgw.core.routing.context import make_context
 from pgw.core.routing.plan import Plan, make_plan, seed_of
-from pgw.core.verification.enquiry import CHECK_LEASE, Conclusion, settle
-from pgw.core.verification.late_capture import watch_of
+from pgw.core.verification.enquiry import CHECK_LEASE, Conclusion, ending_of
+from pgw.core.verification.late_capture import monitor_of
 from pgw.core.writes.attempts import (
     Announced,
     Ended,
@@ -150,7 +150,7 @@ def ended(verdict: Verdict, number: int = 1, at: datetime = NOON, check_at: date
         at,
         12,
         check_at or (at + timedelta(seconds=2) if unknown else None),
-        watch_of(end, at, at, Random(number)),
+        monitor_of(end, at, at, Random(number)),
     )
 
 
@@ -208,8 +208,8 @@ def records(claim: Item, next_check_at: datetime, check_number: int = 1) -> Item
 def settles(claim: Item, found: Conclusion, payment: int, check_number: int = 1) -> Item:
     """Write an enquiry that settled the attempt."""
     number, at = claim["attempt_number"], claim["claimed_at"]
-    settlement = settle(found, 1000, "INR")
-    watch = watch_of(settlement.end, at, at, Random(number))
+    settlement = ending_of(found, 1000, "INR")
+    watch = monitor_of(settlement.end, at, at, Random(number))
     end = Ended(number, f"g{number}", settlement.end, at, None, None, watch)
     check = {"check_number": check_number, "checked_at": at, "result": "SUCCESS", "error_code": None}
     payment_id = id_of(payment)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pgw.assembly import House, open_house
-from pgw.core.gateways.sandbox import Sandbox
+from pgw.assembly import Runtime, open_runtime
+from pgw.core.gateways.sandbox import SandboxGateway
 from pgw.core.ledger.engine.on_sqlite import OnSqlite
 from pgw.core.ports import Reference
 from pgw.failpoints import ArmedFailpoint, Failpoint, FailpointAction, GatewayWrapper, RunnerWrapper, Side, arm
@@ -29,11 +29,11 @@ def _within(folder: Path, failpoint: str, work: Any) -> Any:
     new_file(folder)
 
     async def run() -> Any:
-        house = await open_house(load({"PGW_HOME": str(folder), "PGW_FAILPOINT": failpoint}), "test")
+        runtime = await open_runtime(load({"PGW_HOME": str(folder), "PGW_FAILPOINT": failpoint}), "test")
         try:
-            return await work(house)
+            return await work(runtime)
         finally:
-            await house.close(1.0)
+            await runtime.close(1.0)
 
     return asyncio.run(run())
 
@@ -53,9 +53,9 @@ def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], action: Failpo
 
 
 def test_without_a_failpoint_nothing_is_wrapped(tmp_path: Path) -> None:
-    async def look(house: House) -> None:
-        assert isinstance(house.ledger._writer._runner, OnSqlite)
-        assert {type(each) for each in house.world.gateways.values()} == {Sandbox}
+    async def look(runtime: Runtime) -> None:
+        assert isinstance(runtime.ledger._writer._runner, OnSqlite)
+        assert {type(each) for each in runtime.deps.gateways.values()} == {SandboxGateway}
 
     _within(tmp_path, "", look)
 
@@ -66,10 +66,10 @@ def test_with_one_runner_and_gateways_are_wrapped_and_do_as_before(
     """It is told once, as a warning."""
     arm.cache_clear()
 
-    async def look(house: House) -> object:
-        assert isinstance(house.ledger._writer._runner, RunnerWrapper)
-        assert {type(each) for each in house.world.gateways.values()} == {GatewayWrapper}
-        hdfc = house.world.gateways["hdfc"]
+    async def look(runtime: Runtime) -> object:
+        assert isinstance(runtime.ledger._writer._runner, RunnerWrapper)
+        assert {type(each) for each in runtime.deps.gateways.values()} == {GatewayWrapper}
+        hdfc = runtime.deps.gateways["hdfc"]
         assert hdfc.trouble is None
         assert signals == []
         return await hdfc.enquire(Reference("01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b", 1))

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pgw.core.ledger.engine.phase import Phase
-from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine.writer import LedgerUnavailable, WriteRefused
 from pgw.core.ports import Ledger
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Troubled:
             case Trouble.TWICE:
                 await self._ledger.commit(phase, item)
             case Trouble.REFUSED:
-                raise ItemRefused(phase, ValueError("refused"))
+                raise WriteRefused(phase, ValueError("refused"))
             case None:
                 pass
         won = await self._ledger.commit(phase, item)

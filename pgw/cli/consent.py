@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.client import Client, member
+from pgw.cli.transport.client import ApiClient, member
 from pgw.cli.views.messages import clean, masked, readable
 
 DEVELOPMENT = "development"
@@ -18,7 +18,7 @@ YES = frozenset({"y", "yes"})
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OperatorCommand:
     """What an operator typed. `command` is it in full without the options; `question` is what a terminal asks."""
 
     command: tuple[str, ...]
@@ -43,7 +43,7 @@ class Order:
         return shlex.join([*words, "--yes"])
 
 
-def environment_of(api: Client) -> str:
+def environment_of(api: ApiClient) -> str:
     """Return the answering server's environment, as its previews name it; whichever breaker is looked at, none changes.
 
     A server without a gateway has nothing to preview, and is asked for consent like production.
@@ -56,7 +56,7 @@ def environment_of(api: Client) -> str:
     return UNKNOWN
 
 
-def reason_of(order: Order, environment: str) -> str | None:
+def reason_of(order: OperatorCommand, environment: str) -> str | None:
     """Return the reason to go on with, asked for where it is missing. Raises CommandError: nothing is to be done."""
     if environment == DEVELOPMENT or order.is_complete:
         return order.reason
@@ -66,15 +66,15 @@ def reason_of(order: Order, environment: str) -> str | None:
         raise CommandError(Exit.REFUSED, message)
     reason = order.reason
     if order.wants_reason and not reason:
-        reason = _asked("Reason: ")
+        reason = _confirmed("Reason: ")
         if not reason:
             raise CommandError(Exit.REFUSED, f"{environment} wants a reason, nothing was changed")
-    if not order.yes and _asked(f"{order.question} [y/N] ").lower() not in YES:
+    if not order.yes and _confirmed(f"{order.question} [y/N] ").lower() not in YES:
         raise CommandError(Exit.REFUSED, "not confirmed, nothing was changed")
     return reason
 
 
-def _asked(question: str) -> str:
+def _confirmed(question: str) -> str:
     sys.stderr.write(readable(clean(masked(question)), sys.stderr))
     sys.stderr.flush()
     return sys.stdin.readline().strip()

@@ -9,7 +9,7 @@ from pgw.cli.views.breakers import breaker_of, contradicted, named
 from pgw.cli.views.durations import left, now, span
 from pgw.cli.views.messages import masked
 from pgw.cli.views.screen import Row
-from pgw.cli.views.timeline import moment
+from pgw.cli.views.timeline import timestamp
 from pgw.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def of_redis(settings: Settings) -> Iterator[Row]:
     from pgw.core.ports import HotUnavailable  # noqa: PLC0415  # msgspec
 
     try:
-        about, state, lag = asyncio.run(_asked(settings))
+        about, state, lag = asyncio.run(_answered(settings))
     except HotUnavailable as fault:
         yield found("redis", PROBLEM, f"{settings.redis_place} does not answer ({fault}): is it running?")
         return
@@ -46,7 +46,7 @@ def of_redis(settings: Settings) -> Iterator[Row]:
     yield _stream(settings, state, lag)
 
 
-async def _asked(settings: Settings) -> "tuple[dict[str, str], StreamState | None, Lag | None]":
+async def _answered(settings: Settings) -> "tuple[dict[str, str], StreamState | None, Lag | None]":
     from pgw.core.hot.on_redis import connect  # noqa: PLC0415  # redis
     from pgw.core.hot.stream import Stream  # noqa: PLC0415
 
@@ -123,7 +123,7 @@ def _waiting(outbox: "OutboxStatus", at: datetime, *, must_move: bool) -> Row:
     )
 
 
-def of_orders(breakers: Iterable[Row]) -> Iterator[Row]:
+def of_operator_commands(breakers: Iterable[Row]) -> Iterator[Row]:
     """Tell of every forced breaker until when it is; one that the rule contradicts sends money to a sick gateway."""
     at = now()
     for row in breakers:
@@ -135,7 +135,7 @@ def of_orders(breakers: Iterable[Row]) -> Iterator[Row]:
         if warning:
             yield found(f"breaker:{name}", PROBLEM, warning)
             continue
-        end = f"until {moment(order['expires_at'], 0)} (in {left(order['expires_at'], at)})"
+        end = f"until {timestamp(order['expires_at'], 0)} (in {left(order['expires_at'], at)})"
         way = f"'pgw breaker clear {row['gateway_id']} {row['payment_method']}' ends it"
         detail = f"{named(order['state'])[2:].lower()} by {order['actor']} ({order['reason']}) {end}: {way}"
         yield found(f"breaker:{name}", NOTE, detail)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from pgw.core.money.audit_rows import Settlement
+    from pgw.core.money.audit_rows import SettlementList
 
 COLUMNS = (plain("invariant"), plain("payment", "payment_id"), plain("what", folds=True))
 
@@ -51,11 +51,11 @@ def audit_money(settlement: "Path | None", since: "datetime | None") -> Screen:
     )
 
 
-def _settlement(path: "Path") -> "Settlement":
+def _settlement(path: "Path") -> "SettlementList":
     """Read a list: JSON, an array of objects, or CSV with the same names in its first line."""
     from msgspec import DecodeError, ValidationError, convert, json  # noqa: PLC0415
 
-    from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line, Settlement  # noqa: PLC0415
+    from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine, SettlementList  # noqa: PLC0415
 
     try:
         if path.suffix == ".json":
@@ -64,13 +64,13 @@ def _settlement(path: "Path") -> "Settlement":
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.DictReader(file))
         # A CSV's numbers are text.
-        lines = [convert(row, Line, strict=False) for row in rows]
+        lines = [convert(row, SettlementLine, strict=False) for row in rows]
     except FileNotFoundError:
         raise CommandError(Exit.NOT_FOUND, f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError, csv.Error, DecodeError, ValidationError) as fault:
-        members = ", ".join(Line.__struct_fields__)
+        members = ", ".join(SettlementLine.__struct_fields__)
         raise CommandError(Exit.USAGE, f"{path} is no settlement list ({fault}): a line has {members}") from None
     wrong = next((number for number, line in enumerate(lines, 1) if line.kind not in {CAPTURED, REVERSED}), None)
     if wrong is not None:
         raise CommandError(Exit.USAGE, f"{path}: line {wrong} must be of kind {CAPTURED} or {REVERSED}")
-    return Settlement(lines)
+    return SettlementList(lines)

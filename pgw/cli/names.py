@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.client import Client
+from pgw.cli.transport.client import ApiClient
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> CommandError:
@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
-def gateway_named(name: str, api: Client) -> Mapping[str, Any]:
+def gateway_named(name: str, api: ApiClient) -> Mapping[str, Any]:
     """Return the configuration of one gateway."""
     gateways = {each["gateway_id"]: each for each in api.get("/gateways")["items"]}
     if name not in gateways:
@@ -31,7 +31,7 @@ def gateway_named(name: str, api: Client) -> Mapping[str, Any]:
     return gateways[name]  # type: ignore[no-any-return]
 
 
-def breaker_named(gateway: str, method: str | None, api: Client) -> Mapping[str, Any]:
+def breaker_named(gateway: str, method: str | None, api: ApiClient) -> Mapping[str, Any]:
     """Return the configuration of a breaker's gateway; a method that it does not take is wrong usage."""
     found = gateway_named(gateway, api)
     taken = found["supported_methods"]
@@ -42,6 +42,6 @@ def breaker_named(gateway: str, method: str | None, api: Client) -> Mapping[str,
     return found
 
 
-def words_of(listed: str) -> list[str]:
+def reason_text(listed: str) -> list[str]:
     """Read a comma-separated list of upper-case words, as methods and currencies are."""
     return [word.strip().upper() for word in listed.split(",") if word.strip()]

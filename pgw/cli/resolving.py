@@ -4,18 +4,18 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pgw.cli.consent import DEVELOPMENT, Order, environment_of, reason_of
+from pgw.cli.consent import DEVELOPMENT, OperatorCommand, environment_of, reason_of
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.client import Client
+from pgw.cli.transport.client import ApiClient
 from pgw.cli.views.messages import say
 from pgw.cli.views.screen import Column, Row, Screen
-from pgw.core.payment.currency import in_words
+from pgw.core.payment.currency import amount_text
 
 OUTCOMES = ("SUCCESS", "FAILURE")
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ManualDecision:
     """What was typed. `name` is the payment as it was named, `evidence` a text or a JSON object."""
 
     name: str
@@ -26,10 +26,10 @@ class Word:
     yes: bool
 
     @property
-    def order(self) -> Order:
+    def order(self) -> OperatorCommand:
         """Write it as an order that production has to agree to."""
         options = (("--evidence", self.evidence), ("--attempt", self.attempt))
-        return Order(
+        return OperatorCommand(
             command=(
                 *("pgw", "payment", "resolve", self.name, "--as", self.outcome.lower()),
                 *(part for name, value in options if value is not None for part in (name, str(value))),
@@ -50,7 +50,9 @@ class Word:
         return {name: value for name, value in asked.items() if value is not None}
 
 
-def word(name: str, outcome: str, reason: str, evidence: str | None, attempt: int | None, *, yes: bool) -> Word:
+def manual_decision(
+    name: str, outcome: str, reason: str, evidence: str | None, attempt: int | None, *, yes: bool
+) -> ManualDecision:
     """Read what was typed; what the server would refuse is refused before anybody is asked."""
     said = outcome.upper()
     if said not in OUTCOMES:
@@ -58,7 +60,7 @@ def word(name: str, outcome: str, reason: str, evidence: str | None, attempt: in
     if attempt is not None and said != "FAILURE":
         raise CommandError(Exit.USAGE, "--attempt goes with --as failure: its payment has ended without its money")
     _evidence(evidence)
-    return Word(name, said, reason, evidence, attempt, yes)
+    return ManualDecision(name, said, reason, evidence, attempt, yes)
 
 
 def _evidence(text: str | None) -> Any:
@@ -71,7 +73,7 @@ def _evidence(text: str | None) -> Any:
         raise CommandError(Exit.USAGE, "--evidence begins like a JSON object and is none") from None
 
 
-def resolved(api: Client, payment: Row, said: Word, columns: tuple[Column, ...]) -> Screen:
+def resolved(api: ApiClient, payment: Row, said: ManualDecision, columns: tuple[Column, ...]) -> Screen:
     """Send a word and show what it made of the payment."""
     order, reason = said.order, said.reason
     if not order.is_complete:
@@ -86,12 +88,12 @@ def resolved(api: Client, payment: Row, said: Word, columns: tuple[Column, ...])
         columns=columns,
         rows=[document],
         names=(document["payment_id"],),
-        above=(_told(payment, document, said),),
+        above=(_reported(payment, document, said),),
     )
 
 
-def _at_stake(payment: Row, said: Word, environment: str) -> str:
-    amount = in_words(payment["amount_minor"], payment["currency"])
+def _at_stake(payment: Row, said: ManualDecision, environment: str) -> str:
+    amount = amount_text(payment["amount_minor"], payment["currency"])
     where = f"attempt {said.attempt} of payment" if said.attempt else "payment"
     why = f" ({payment['failure_code']})" if payment["failure_code"] else ""
     return (
@@ -100,7 +102,7 @@ def _at_stake(payment: Row, said: Word, environment: str) -> str:
     )
 
 
-def _told(payment: Row, document: Row, said: Word) -> str:
+def _reported(payment: Row, document: Row, said: ManualDecision) -> str:
     name = f"payment {document['payment_id']}"
     if said.attempt is not None:
         return f"attempt {said.attempt} of {name} keeps no money: its review is closed"

@@ -8,13 +8,13 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from pgw.core.breakers.admission import Standing
-from pgw.core.breakers.breaker import Admission, Breaker, Key, Sign
+from pgw.core.breakers.admission import Admission
+from pgw.core.breakers.breaker import Breaker, CallOutcome, Key, Permit
 from pgw.core.payment.outcome import Blame, NotSent, Verdict
 from pgw.core.payment.payment import Client, Customer, Instrument
 from pgw.core.routing.plan import Snapshot
 from pgw.core.verification.enquiry import Finding, Reversal
-from pgw.core.verification.rate_limit import Pace
+from pgw.core.verification.rate_limit import EnquiryRateLimit
 
 T = TypeVar("T")
 
@@ -97,10 +97,10 @@ class Ledger(Protocol):
 class Circuit(Protocol):
     """The breakers of this process: leave to call, and what came of each call. No method but `admit` ever waits."""
 
-    async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
+    async def admit(self, key: Key, standing: Admission, lease_s: float) -> Permit | None:
         """Give leave to call; None: denied. A half-open breaker asks its store, for a probe's lease of `lease_s`."""
 
-    def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
+    def record(self, admission: Permit, sign: CallOutcome, latency_ms: int) -> None:
         """Take one call's outcome; a local trip holds from the next decision on. Every admission is recorded once."""
 
     def deposit(self, key: Key) -> None:
@@ -114,7 +114,7 @@ class HotUnavailable(Exception):
     """The hot state cannot be reached, was lost, or did not answer in time; decisions go on with what they know."""
 
 
-class Held(Struct, frozen=True):
+class StoredBreaker(Struct, frozen=True):
     """A stored breaker as it was read; `raw` is what a swap must still find there (None: nothing)."""
 
     value: Breaker
@@ -145,10 +145,10 @@ class Slices(Struct, frozen=True):
 class HotState(Protocol):
     """State that many processes share and that may be lost at any time. Every method may raise HotUnavailable."""
 
-    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         """Return the store's time and each breaker; one never stored is the default with `raw` None."""
 
-    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+    async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
         """Store `value` if nobody changed the breaker since it was read."""
 
     async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
@@ -162,7 +162,7 @@ class HotState(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Dependencies:
     """All that the flow needs from outside, built in one place.
 
     `snapshot` returns the newest configuration and health. `timeout_ms` is the time of one attempt where a gateway
@@ -179,4 +179,4 @@ class World:
     ledger_id: str
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     circuit: Circuit
-    pace: Pace = field(default_factory=Pace)
+    pace: EnquiryRateLimit = field(default_factory=EnquiryRateLimit)

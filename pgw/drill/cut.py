@@ -20,7 +20,7 @@ DEFAULT_PORT = 6379
 WAY_OUT = "put redis-server on PATH, or name an empty throw-away Redis with --redis redis://HOST:PORT/N"
 
 
-class Line:
+class CuttableConnection:
     """The way to Redis: connections to `url` are passed on while it is not cut."""
 
     def __init__(self, target: str, server: Server) -> None:
@@ -77,7 +77,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def line_to_redis(url: str | None, folder: Path) -> AsyncIterator[Line]:
+async def line_to_redis(url: str | None, folder: Path) -> AsyncIterator[CuttableConnection]:
     """Open a line to the Redis named, or to one started for the drill.
 
     Raises:
@@ -87,7 +87,7 @@ async def line_to_redis(url: str | None, folder: Path) -> AsyncIterator[Line]:
     if url is None:
         url, process = _started(folder)
     server = connect(url)
-    line = Line(url, server)
+    line = CuttableConnection(url, server)
     try:
         await _answers(server, START_TRIES if process is not None else 1)
         await line.mend()

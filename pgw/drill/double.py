@@ -1,46 +1,46 @@
 """ChargeOrder -> Verdict, by a double that stands in for a configured gateway and misbehaves while it is told to."""
 
-from pgw.core.gateways.book import Book
-from pgw.core.gateways.sandbox import FOREVER_S, OUT, Sandbox
+from pgw.core.gateways.book import SandboxBook
+from pgw.core.gateways.sandbox import FOREVER_S, OUT, SandboxGateway
 from pgw.core.payment.outcome import Blame, Unknown, Verdict
 from pgw.core.payment.payment import Method
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Reference
 from pgw.core.routing.gateway import SandboxBehaviour
 from pgw.core.verification.enquiry import Finding, Pending, Reversal, Undecided
-from pgw.drill.scenario import Kind
+from pgw.drill.scenario import DrillKind
 
 QUICK_MS, SLOWER_MS = 20, 80
 """How long the drilled double and the others take: by so little it is the better one, and is gone back to."""
 
 BROWNED_OUT = SandboxBehaviour(success_rate=0.4, latency_ms=400)
 CONNECTION_LOST = Unknown("CONNECTION_LOST", Blame.GATEWAY)
-SILENT = frozenset({Kind.OUTAGE, Kind.TIMEOUT})
+SILENT = frozenset({DrillKind.OUTAGE, DrillKind.TIMEOUT})
 """Faults during which a gateway cannot be asked either."""
 
 
 class Double:
     """One gateway without money. `fault`: what is wrong with it now."""
 
-    def __init__(self, gateway_id: str, book: Book, clock: Clock, latency_ms: int, seed: str) -> None:
+    def __init__(self, gateway_id: str, book: SandboxBook, clock: Clock, latency_ms: int, seed: str) -> None:
         self._clock = clock
         self._well = SandboxBehaviour(latency_ms=latency_ms)
-        self._sandbox = Sandbox(gateway_id, book, clock, self._told, seed)
-        self.fault: Kind | None = None
+        self._sandbox = SandboxGateway(gateway_id, book, clock, self._told, seed)
+        self.fault: DrillKind | None = None
         self.trouble: str | None = None
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Charge as the fault lets it: what moves money is in the book before anything can be lost."""
         match self.fault:
-            case Kind.OUTAGE:
+            case DrillKind.OUTAGE:
                 return OUT
-            case Kind.TIMEOUT:
+            case DrillKind.TIMEOUT:
                 if not order.may_send():
                     return NOT_SENT_LEASE
                 if _arrives(order.reference.payment_id):
                     await self._sandbox.charge(order)
                 await self._clock.sleep(FOREVER_S)
                 return CONNECTION_LOST
-            case Kind.LOST_RESPONSE:
+            case DrillKind.LOST_RESPONSE:
                 verdict = await self._sandbox.charge(order)
                 return verdict if verdict is NOT_SENT_LEASE else CONNECTION_LOST
             case _:
@@ -65,7 +65,7 @@ class Double:
         """Do nothing: there is no connection."""
 
     def _told(self, _gateway_id: str, _method: Method) -> SandboxBehaviour:
-        return BROWNED_OUT if self.fault is Kind.BROWNOUT else self._well
+        return BROWNED_OUT if self.fault is DrillKind.BROWNOUT else self._well
 
 
 def _arrives(payment_id: str) -> bool:

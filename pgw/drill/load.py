@@ -2,12 +2,12 @@
 
 import asyncio
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.errors import PgwError
 from pgw.core.flow.payments.take import take
 from pgw.core.payment.payment import PaymentRequest
 from pgw.core.routing.plan import is_degraded
-from pgw.drill.scorecard import REFUSED, Answer
+from pgw.drill.scorecard import REFUSED, PaymentAnswer
 
 MOST_UNDER_WAY = 2_000
 """Payments under way at once; beyond it the load waits: the drill would only measure its own queue."""
@@ -16,20 +16,20 @@ MOST_UNDER_WAY = 2_000
 class Load:
     """Customers of one server, in its own process: from the decision on all is real, only HTTP is left out."""
 
-    def __init__(self, house: House, request: PaymentRequest, rate: float) -> None:
-        self._house = house
+    def __init__(self, runtime: Runtime, request: PaymentRequest, rate: float) -> None:
+        self._runtime = runtime
         self._request = request
         self._rate = rate
         self._number = 0
         self._free = asyncio.Semaphore(MOST_UNDER_WAY)
         self._under_way: set[asyncio.Task[None]] = set()
-        self.answers: list[Answer] = []
+        self.answers: list[PaymentAnswer] = []
         self.asked_again = 0
 
     @property
     def now(self) -> float:
         """Return the moment in epoch seconds."""
-        return self._house.world.clock.now().timestamp()
+        return self._runtime.deps.clock.now().timestamp()
 
     async def send(self, seconds: float) -> None:
         """Send for so long, at the rate, without waiting for answers."""
@@ -53,20 +53,20 @@ class Load:
         self._free.release()
 
     async def _pay(self, key: str) -> None:
-        world = self._house.world
-        at, began = self.now, world.clock.elapsed()
-        degraded = is_degraded(world.snapshot(), world.clock.now())
+        deps = self._runtime.deps
+        at, began = self.now, deps.clock.elapsed()
+        degraded = is_degraded(deps.snapshot(), deps.clock.now())
         payment_id, status = None, REFUSED
         try:
-            payment = (await self._house.tasks.run(take(world, self._request, key))).payment
+            payment = (await self._runtime.tasks.run(take(deps, self._request, key))).payment
             payment_id, status = payment.payment_id, payment.status
         except PgwError:
             is_open = False
         else:
             is_open = not status.is_final
-        took_ms = (world.clock.elapsed() - began) * 1000
+        took_ms = (deps.clock.elapsed() - began) * 1000
         self.answers.append(
-            Answer(payment_id=payment_id, status=str(status), at=at, took_ms=took_ms, degraded=degraded)
+            PaymentAnswer(payment_id=payment_id, status=str(status), at=at, took_ms=took_ms, degraded=degraded)
         )
         if is_open:
             await self._ask_again(key)
@@ -75,6 +75,6 @@ class Load:
         """Do what impatient clients do: the same key once more. It must move no money."""
         self.asked_again += 1
         try:
-            await self._house.tasks.run(take(self._house.world, self._request, key))
+            await self._runtime.tasks.run(take(self._runtime.deps, self._request, key))
         except PgwError:
             return

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from msgspec import structs
 
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.configuration import GATEWAY, RAZORPAY
 from pgw.core.metrics.counters import SLICE_S
@@ -19,9 +19,18 @@ from pgw.drill.cut import line_to_redis
 from pgw.drill.double import QUICK_MS, SLOWER_MS
 from pgw.drill.private import NEW, as_served, copy_of, target
 from pgw.drill.records import calls, ends, has_opened, open_payments
-from pgw.drill.scenario import AFTER_NO_GATEWAY_S, FAULTS, Kind, Timing, scaling_words
-from pgw.drill.scorecard import Answer, Scorecard, Seen, Span, Storm, back_after, current_after, score
-from pgw.drill.stage import ACTOR, Order, Stage, staged
+from pgw.drill.scenario import AFTER_NO_GATEWAY_S, FAULTS, DrillKind, Timing, scaling_text
+from pgw.drill.scorecard import (
+    Observations,
+    PaymentAnswer,
+    Scorecard,
+    Span,
+    Storm,
+    current_after,
+    recovered_after,
+    score,
+)
+from pgw.drill.stage import ACTOR, DrillOrder, Stage, staged
 
 SKIP_S, MOST_SKIPS = 300.0, 24
 """The clock is moved on by so much at a time, and at most for two hours, until every payment has its end."""
@@ -42,20 +51,20 @@ LOOK_AGAIN_S = 0.6
 Tell = Callable[[str], None]
 
 
-def drill(order: Order, tell: Tell) -> Scorecard:
+def drill(order: DrillOrder, tell: Tell) -> Scorecard:
     """Run one drill; `tell` hears of its course. Raises PgwError for every reason it cannot be run."""
     with TemporaryDirectory(prefix="pgw-drill-") as folder, _quiet():
         return asyncio.run(_drill(order, Path(folder), tell))
 
 
-async def _drill(order: Order, folder: Path, tell: Tell) -> Scorecard:
+async def _drill(order: DrillOrder, folder: Path, tell: Tell) -> Scorecard:
     clock = MovableClock()
     now = clock.now()
     real = as_served(order.configuration, now)
     copy = copy_of(real, order.timing, order.timeout_ms)
     told_by_webhook = copy.gateway(RAZORPAY.gateway_id)
     named = order.gateway_id
-    if order.kind is Kind.WEBHOOK_STORM and told_by_webhook is not None and told_by_webhook.is_enabled:
+    if order.kind is DrillKind.WEBHOOK_STORM and told_by_webhook is not None and told_by_webhook.is_enabled:
         named = told_by_webhook.gateway_id
     gateway_id, request, others = target(copy, named, now)
     notes = [
@@ -63,7 +72,7 @@ async def _drill(order: Order, folder: Path, tell: Tell) -> Scorecard:
         "private copy: the configuration of "
         + ("a new development ledger" if real.config_version == NEW else "the ledger")
         + "; a double for each gateway; payments are made in this process, without HTTP",
-        scaling_words(order.timing, real.scoring.breaker, copy.scoring.breaker),
+        scaling_text(order.timing, real.scoring.breaker, copy.scoring.breaker),
     ]
     if order.kind.is_of_a_gateway:
         notes.append(
@@ -74,7 +83,7 @@ async def _drill(order: Order, folder: Path, tell: Tell) -> Scorecard:
         notes.append(f"no other gateway takes these payments: what leaves {gateway_id} has nowhere to go")
     async with AsyncExitStack() as stack:
         line = None
-        if order.kind is Kind.REDIS_LOSS:
+        if order.kind is DrillKind.REDIS_LOSS:
             line = await stack.enter_async_context(line_to_redis(order.redis_url, folder))
         stage = await stack.enter_async_context(staged(order, folder, clock, copy, gateway_id, request, line))
         tell(f"drill {order.kind}: {gateway_id} leads; at most {_longest_s(order.timing):.0f} s")
@@ -105,22 +114,22 @@ async def _play(stage: Stage, gateway_id: str, notes: list[str], tell: Tell) -> 
         notes.append(f"the drill's clock was moved on by {skipped_s / 60:.0f} min after the load, to see payments end")
     if load.asked_again:
         notes.append(f"{load.asked_again} payments without an end were asked for again, under the same key")
-    opened = drilled is not None and await stage.house.ledger.read(has_opened, drilled, span.fault)
+    opened = drilled is not None and await stage.runtime.ledger.read(has_opened, drilled, span.fault)
     if drilled is not None and not opened:
         notes.append(
             f"the breaker of {drilled} stayed closed: the score moved the payments before enough of them had failed; "
             "no payment is sent to a gateway only to find out whether it is well again"
         )
     return score(
-        Seen(
+        Observations(
             kind=order.kind,
             gateway_id=drilled,
             span=span,
             bucket_s=timing.bucket_s,
             answers=load.answers,
-            calls=await stage.house.ledger.read(calls, span.calm),
-            ends=await stage.house.ledger.read(ends),
-            charges=stage.house.book.charges(stage.clock.now()),
+            calls=await stage.runtime.ledger.read(calls, span.calm),
+            ends=await stage.runtime.ledger.read(ends),
+            charges=stage.runtime.book.charges(stage.clock.now()),
             opened=opened,
             storm=storm,
             notes=tuple(notes),
@@ -154,10 +163,10 @@ async def _broken(stage: Stage) -> Storm | None:
         await stage.line.mend()
         return None
     # Sanic, which only this drill needs.
-    from pgw.drill.storm import Weather, webhook_door  # noqa: PLC0415
+    from pgw.drill.storm import Weather, webhook_address  # noqa: PLC0415
 
-    async with webhook_door(stage.house) as address:
-        weather = Weather(address, stage.house.settings.razorpay_webhook_secrets[0], load.answers)
+    async with webhook_address(stage.runtime) as address:
+        weather = Weather(address, stage.runtime.settings.razorpay_webhook_secrets[0], load.answers)
         weather.begin()
         try:
             await load.send(fault_s)
@@ -175,8 +184,8 @@ async def _wait_for_recovery(stage: Stage, gateway_id: str | None, healed: Span)
         await load.send(LOOK_EVERY_S)
         span = structs.replace(healed, end=load.now)
         if gateway_id is not None:
-            found = await stage.house.ledger.read(calls, span.calm)
-            is_back = back_after(found, gateway_id, span, timing.bucket_s) is not None
+            found = await stage.runtime.ledger.read(calls, span.calm)
+            is_back = recovered_after(found, gateway_id, span, timing.bucket_s) is not None
         else:
             is_back = _are_current(load.answers, span)
         if is_back:
@@ -184,7 +193,7 @@ async def _wait_for_recovery(stage: Stage, gateway_id: str | None, healed: Span)
     await load.send(STILL_S)
 
 
-def _are_current(answers: Sequence[Answer], span: Span) -> bool:
+def _are_current(answers: Sequence[PaymentAnswer], span: Span) -> bool:
     return current_after(answers, span) is not None
 
 
@@ -196,19 +205,19 @@ async def _enable(stage: Stage, gateway_ids: Sequence[str], *, wanted: bool) -> 
             assert gateway is not None, "it was copied"
             return structs.replace(gateway, is_enabled=wanted)
 
-        await stage.house.snapshots.configure(GATEWAY + name, change, ACTOR, "warm-up")
+        await stage.runtime.snapshots.configure(GATEWAY + name, change, ACTOR, "warm-up")
 
 
 async def _settle(stage: Stage) -> float:
     """Ask about every payment that has no end, later and later by the drill's own clock; return the time skipped."""
-    world = stage.house.world
+    deps = stage.runtime.deps
     began = stage.clock.skipped_s
     for _ in range(MOST_SKIPS):
         for _ in range(MOST_ROUNDS):
-            if not await verify_due(world) + await watch_due(world):
+            if not await verify_due(deps) + await monitor_due(deps):
                 break
             stage.clock.skip(BREATH_S)
-        left = await stage.house.ledger.read(open_payments)
+        left = await stage.runtime.ledger.read(open_payments)
         if not left:
             break
         stage.clock.skip(SKIP_S)
@@ -223,11 +232,11 @@ def _longest_s(timing: Timing) -> float:
 def _quiet() -> Iterator[None]:
     """Let nobody read warnings about faults that were ordered."""
     loggers = [logging.getLogger(name) for name in ("pgw", "sanic", "alembic")]
-    levels = [each.level for each in loggers]
+    both = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        for each, level in zip(loggers, levels, strict=True):
+        for each, level in zip(loggers, both, strict=True):
             each.setLevel(level)

@@ -7,7 +7,7 @@ from msgspec import Struct, structs
 from pgw.core.breakers.breaker import Rules
 
 
-class Kind(StrEnum):
+class DrillKind(StrEnum):
     """What goes wrong."""
 
     OUTAGE = "outage"
@@ -20,16 +20,16 @@ class Kind(StrEnum):
     @property
     def is_of_a_gateway(self) -> bool:
         """Whether a gateway misbehaves, so that payments have to leave it."""
-        return self not in {Kind.WEBHOOK_STORM, Kind.REDIS_LOSS}
+        return self not in {DrillKind.WEBHOOK_STORM, DrillKind.REDIS_LOSS}
 
 
 FAULTS = {
-    Kind.OUTAGE: "connections are refused, to charges and to enquiries",
-    Kind.BROWNOUT: "six charges in ten fail through the gateway's fault, each after 400 ms",
-    Kind.TIMEOUT: "charges are never answered; half of them have moved the money; enquiries are not answered either",
-    Kind.LOST_RESPONSE: "the money moves and the connection breaks before the answer; enquiries are answered",
-    Kind.WEBHOOK_STORM: "webhooks as fast as they are answered: new, again, forged, in the wrong order",
-    Kind.REDIS_LOSS: "connections to Redis are cut and refused, and all that was in it is gone when it is back",
+    DrillKind.OUTAGE: "connections are refused, to charges and to enquiries",
+    DrillKind.BROWNOUT: "six charges in ten fail through the gateway's fault, each after 400 ms",
+    DrillKind.TIMEOUT: "charges are never answered; half of them have moved money; enquiries are not answered either",
+    DrillKind.LOST_RESPONSE: "the money moves and the connection breaks before the answer; enquiries are answered",
+    DrillKind.WEBHOOK_STORM: "webhooks as fast as they are answered: new, again, forged, in the wrong order",
+    DrillKind.REDIS_LOSS: "connections to Redis are cut and refused, and all that was in it is gone when it is back",
 }
 """What each does, as the scorecard says it."""
 
@@ -53,7 +53,7 @@ FULL = Timing(warm_s=2.0, calm_s=6.0, fault_s=10.0, after_s=50.0, bucket_s=2.0, 
 FAST = Timing(warm_s=1.0, calm_s=2.0, fault_s=3.0, after_s=10.0, bucket_s=1.0, rate=40.0, breakers_by=10, attempts_by=5)
 
 
-def timing_of(kind: Kind, *, fast: bool) -> Timing:
+def timing_of(kind: DrillKind, *, fast: bool) -> Timing:
     """Choose a course; where no gateway fails nothing is scaled but the course itself."""
     timing = FAST if fast else FULL
     return timing if kind.is_of_a_gateway else structs.replace(timing, breakers_by=1, attempts_by=1)
@@ -84,7 +84,7 @@ def scaled_timeout_ms(timeout_ms: int, by: int) -> int:
     return timeout_ms if by == 1 else min(timeout_ms, max(SHORTEST_ATTEMPT_MS, timeout_ms // by))
 
 
-def scaling_words(timing: Timing, was: Rules, rules: Rules) -> str:
+def scaling_text(timing: Timing, was: Rules, rules: Rules) -> str:
     """Say what was scaled."""
     if timing.breakers_by == 1:
         return "nothing was scaled: breakers and attempts have their configured times"

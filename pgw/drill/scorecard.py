@@ -6,9 +6,9 @@ from math import ceil
 
 from msgspec import Struct
 
-from pgw.core.gateways.book import Charge, Entry
+from pgw.core.gateways.book import BookStatus, Charge
 from pgw.core.payment.payment import Status
-from pgw.drill.scenario import Kind
+from pgw.drill.scenario import DrillKind
 
 REFUSED = "REFUSED"
 """Status of an answer that was no payment: nothing was charged, the key is free."""
@@ -23,7 +23,7 @@ OWN_COURSE = "CLOSED"
 """State of the breaker at a call that was neither a probe nor a last resort."""
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class PaymentAnswer(Struct, frozen=True, kw_only=True):
     """One payment as its client saw it; `at` is epoch seconds, `degraded` how the server then decided."""
 
     payment_id: str | None
@@ -52,7 +52,7 @@ class Span(Struct, frozen=True, kw_only=True):
     end: float
 
 
-class Latency(Struct, frozen=True):
+class LatencySummary(Struct, frozen=True):
     """Time to answer of the payments of one phase, in ms; None where there were none."""
 
     payments: int
@@ -70,14 +70,14 @@ class Storm(Struct, frozen=True, kw_only=True):
     wrong: int = 0
 
 
-class Seen(Struct, frozen=True, kw_only=True):
+class Observations(Struct, frozen=True, kw_only=True):
     """All that one drill saw. `ends`: payment id to the status at the very end. `opened`: whether its breaker did."""
 
-    kind: Kind
+    kind: DrillKind
     gateway_id: str | None
     span: Span
     bucket_s: float
-    answers: Sequence[Answer]
+    answers: Sequence[PaymentAnswer]
     calls: Sequence[Call]
     ends: Mapping[str, str]
     charges: Sequence[Charge]
@@ -94,7 +94,7 @@ class Scorecard(Struct, frozen=True, kw_only=True):
     `pending_ended`: how the payments ended that were first answered as unknown.
     """
 
-    drill: Kind
+    drill: DrillKind
     gateway_id: str | None
     verdict: str
     passed: bool
@@ -111,9 +111,9 @@ class Scorecard(Struct, frozen=True, kw_only=True):
     back_after_s: float | None
     double_charges: int
     lost: int
-    before: Latency
-    during: Latency
-    after: Latency
+    before: LatencySummary
+    during: LatencySummary
+    after: LatencySummary
     storm: Storm | None
     notes: tuple[str, ...]
 
@@ -131,7 +131,7 @@ def left_after(calls: Iterable[Call], gateway_id: str, span: Span) -> float | No
     return None if last > span.heal - LEFT_BEFORE_S else last - span.fault
 
 
-def back_after(calls: Sequence[Call], gateway_id: str, span: Span, bucket_s: float) -> float | None:
+def recovered_after(calls: Sequence[Call], gateway_id: str, span: Span, bucket_s: float) -> float | None:
     """Return when the first bucket begins in which the gateway has its calm share again, seconds after the healing."""
     calm = share(calls, gateway_id, span.calm, span.fault)
     if not calm:
@@ -144,13 +144,13 @@ def back_after(calls: Sequence[Call], gateway_id: str, span: Span, bucket_s: flo
     return None
 
 
-def noticed_after(answers: Iterable[Answer], span: Span) -> float | None:
+def noticed_after(answers: Iterable[PaymentAnswer], span: Span) -> float | None:
     """Return when the first decision knew that its state was old, seconds after the fault."""
     known = [each.at for each in answers if each.degraded and span.fault <= each.at < span.heal]
     return min(known) - span.fault if known else None
 
 
-def current_after(answers: Sequence[Answer], span: Span) -> float | None:
+def current_after(answers: Sequence[PaymentAnswer], span: Span) -> float | None:
     """Return when decisions were current again for good, seconds after the healing; None while they are not."""
     after = [each for each in answers if each.at >= span.heal]
     if not after or max(after, key=lambda each: each.at).degraded:
@@ -158,10 +158,10 @@ def current_after(answers: Sequence[Answer], span: Span) -> float | None:
     return max((each.at for each in after if each.degraded), default=span.heal) - span.heal
 
 
-def latency(answers: Iterable[Answer], begin: float, end: float) -> Latency:
+def latency(answers: Iterable[PaymentAnswer], begin: float, end: float) -> LatencySummary:
     """Summarise the answers to payments that began in a span; percentiles by nearest rank."""
     took = sorted(each.took_ms for each in answers if begin <= each.at < end and each.status != REFUSED)
-    return Latency(len(took), _rank(took, 0.50), _rank(took, 0.99))
+    return LatencySummary(len(took), _rank(took, 0.50), _rank(took, 0.99))
 
 
 def double_charges(charges: Iterable[Charge]) -> int:
@@ -169,7 +169,7 @@ def double_charges(charges: Iterable[Charge]) -> int:
     return sum(kept > 1 for kept in _kept(charges).values())
 
 
-def lost_payments(answers: Iterable[Answer], ends: Mapping[str, str], charges: Iterable[Charge]) -> int:
+def lost_payments(answers: Iterable[PaymentAnswer], ends: Mapping[str, str], charges: Iterable[Charge]) -> int:
     """Count payments whose money and record disagree at the end, and those answered that the ledger does not have.
 
     A success without its money, a failure whose money was kept: whatever is not settled yet is neither.
@@ -182,7 +182,7 @@ def lost_payments(answers: Iterable[Answer], ends: Mapping[str, str], charges: I
     return missing + unpaid + unearned
 
 
-def score(seen: Seen) -> Scorecard:
+def score(seen: Observations) -> Scorecard:
     """Put everything together."""
     span, answers, gateway_id = seen.span, seen.answers, seen.gateway_id
     left = back = before = None
@@ -190,9 +190,9 @@ def score(seen: Seen) -> Scorecard:
     if gateway_id is not None:
         left = left_after(seen.calls, gateway_id, span)
         met = len({each.payment_id for each in _met(seen.calls, gateway_id, span.fault, span.heal)})
-        back = back_after(seen.calls, gateway_id, span, seen.bucket_s)
+        back = recovered_after(seen.calls, gateway_id, span, seen.bucket_s)
         before = share(seen.calls, gateway_id, span.calm, span.fault)
-    elif seen.kind is Kind.REDIS_LOSS:
+    elif seen.kind is DrillKind.REDIS_LOSS:
         left, back = noticed_after(answers, span), current_after(answers, span)
         met = sum(not each.degraded and span.fault <= each.at < span.heal for each in answers)
     since = [each for each in answers if each.at >= span.fault]
@@ -239,7 +239,7 @@ def _kept(charges: Iterable[Charge]) -> Counter[str]:
     """Count the charges of each payment that were not given back."""
     kept: Counter[str] = Counter()
     for each in charges:
-        kept[each.payment_id] += -1 if each.status is Entry.REVERSED else 1
+        kept[each.payment_id] += -1 if each.status is BookStatus.REVERSED else 1
     return kept
 
 

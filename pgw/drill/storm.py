@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 from sanic import Sanic
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.gateways.razorpay_events import RECEIPT, receipt_of
 from pgw.core.ledger.configuration import RAZORPAY
 from pgw.core.ports import Reference
 from pgw.core.verification.webhook import signature_of
-from pgw.drill.scorecard import Answer, Storm
-from pgw.server.http.guards import Asked, identify, label
+from pgw.drill.scorecard import PaymentAnswer, Storm
+from pgw.server.http.guards import HttpRequest, identify, label
 from pgw.server.http.problems import Problems
 from pgw.server.routes import webhooks
 
@@ -36,7 +36,7 @@ CHOSEN_FROM = 200
 class Weather:
     """Senders that post as fast as they are answered, until they are stopped."""
 
-    def __init__(self, address: str, secret: str, answers: Sequence[Answer]) -> None:
+    def __init__(self, address: str, secret: str, answers: Sequence[PaymentAnswer]) -> None:
         self._address = address
         self._secret = secret
         self._answers = answers
@@ -64,7 +64,7 @@ class Weather:
                     await asyncio.sleep(0.01)
                     continue
                 turn += SENDERS
-                for body, signature, forged in _told(known[turn % len(known)], turn, self._secret):
+                for body, signature, forged in _event(known[turn % len(known)], turn, self._secret):
                     await self._post(session, body, signature, forged=forged)
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes, signature: str, *, forged: bool) -> None:
@@ -80,7 +80,7 @@ class Weather:
             self._count["wrong"] += 1
 
 
-def _told(payment_id: str, turn: int, secret: str) -> Iterator[tuple[bytes, str, bool]]:
+def _event(payment_id: str, turn: int, secret: str) -> Iterator[tuple[bytes, str, bool]]:
     """Tell of one payment: each event twice, then once with a signature of somebody else."""
     for event in PER_PAYMENT:
         entity = {"id": f"pay_{turn:014d}", "notes": {RECEIPT: receipt_of(Reference(payment_id, 1))}}
@@ -94,14 +94,14 @@ def _told(payment_id: str, turn: int, secret: str) -> Iterator[tuple[bytes, str,
 
 
 @asynccontextmanager
-async def webhook_door(house: House) -> AsyncIterator[str]:
+async def webhook_address(runtime: Runtime) -> AsyncIterator[str]:
     """Open the server's own route of webhooks for this house, on a free port of this machine; yield its address."""
     app: Sanic[Any, Any] = Sanic(
-        f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=Asked
+        f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=HttpRequest
     )
     app.config.TOUCHUP = False
     app.config.ACCESS_LOG = False
-    app.ctx.house, app.ctx.draining = house, False
+    app.ctx.runtime, app.ctx.draining = runtime, False
     app.blueprint(webhooks.blueprint.copy(webhooks.__name__))
     app.register_middleware(identify, "request")
     app.register_middleware(label, "response")

@@ -16,20 +16,20 @@ from pgw.razorpay_simulator.documents import (
     refund_document,
     upi_answer,
 )
-from pgw.razorpay_simulator.faults import EFFECTS, MAKES_NOTHING, PLAIN, Fault
+from pgw.razorpay_simulator.faults import EFFECTS, MAKES_NOTHING, PLAIN, SimulatedFault
 from pgw.razorpay_simulator.refusals import Refused, invalid, too_many, unauthorized
 from pgw.razorpay_simulator.requests import (
     CaptureRequest,
-    OrderRequest,
-    OrdersQuery,
-    PaymentRequest,
-    RefundRequest,
+    CreateOrder,
+    CreatePayment,
+    CreateRefund,
+    OrderQuery,
     RefundsQuery,
     decode,
     query,
 )
-from pgw.razorpay_simulator.states import Payment
-from pgw.razorpay_simulator.world import sandbox_of
+from pgw.razorpay_simulator.simulator import simulator_of
+from pgw.razorpay_simulator.states import SimulatedPayment
 
 blueprint = Blueprint("razorpay", url_prefix="/v1")
 
@@ -37,14 +37,14 @@ blueprint = Blueprint("razorpay", url_prefix="/v1")
 @blueprint.post("/orders")
 async def create_order(request: Request) -> HTTPResponse:
     """Note what a merchant wants to be paid."""
-    return answer(order_document(sandbox_of(request).book.create_order(decode(request.body, OrderRequest))))
+    return answer(order_document(simulator_of(request).book.create_order(decode(request.body, CreateOrder))))
 
 
 @blueprint.get("/orders")
 async def find_orders(request: Request) -> HTTPResponse:
     """List orders, by receipt if one is named."""
-    asked = query(dict(request.query_args), OrdersQuery)
-    found = sandbox_of(request).book.orders(asked.receipt)[asked.skip : asked.skip + asked.count]
+    asked = query(dict(request.query_args), OrderQuery)
+    found = simulator_of(request).book.orders(asked.receipt)[asked.skip : asked.skip + asked.count]
     write = expanded_document if asked.expand else order_document
     return answer(collection_document(map(write, found)))
 
@@ -52,13 +52,13 @@ async def find_orders(request: Request) -> HTTPResponse:
 @blueprint.get("/orders/<order_id>")
 async def fetch_order(request: Request, order_id: str) -> HTTPResponse:
     """Show one order."""
-    return answer(order_document(sandbox_of(request).book.order(order_id)))
+    return answer(order_document(simulator_of(request).book.order(order_id)))
 
 
 @blueprint.get("/orders/<order_id>/payments")
 async def fetch_order_payments(request: Request, order_id: str) -> HTTPResponse:
     """Show every payment that was tried for one order."""
-    return answer(collection_document(map(payment_document, sandbox_of(request).book.order(order_id).payments)))
+    return answer(collection_document(map(payment_document, simulator_of(request).book.order(order_id).payments)))
 
 
 @blueprint.post("/payments/create/upi")
@@ -76,29 +76,29 @@ async def create_payment(request: Request) -> HTTPResponse:
 @blueprint.get("/payments/<payment_id>")
 async def fetch_payment(request: Request, payment_id: str) -> HTTPResponse:
     """Show one payment."""
-    return answer(payment_document(sandbox_of(request).book.payment(payment_id)))
+    return answer(payment_document(simulator_of(request).book.payment(payment_id)))
 
 
 @blueprint.post("/payments/<payment_id>/capture")
 async def capture(request: Request, payment_id: str) -> HTTPResponse:
     """Give an authorized payment to the merchant."""
     asked = decode(request.body, CaptureRequest)
-    return answer(payment_document(sandbox_of(request).book.capture(payment_id, asked)))
+    return answer(payment_document(simulator_of(request).book.capture(payment_id, asked)))
 
 
 @blueprint.post("/payments/<payment_id>/refund")
 async def refund(request: Request, payment_id: str) -> HTTPResponse:
     """Return captured money."""
-    asked = decode(request.body, RefundRequest)
+    asked = decode(request.body, CreateRefund)
     key = request.headers.get("X-Refund-Idempotency")
-    return answer(refund_document(sandbox_of(request).book.refund(payment_id, asked, key)))
+    return answer(refund_document(simulator_of(request).book.refund(payment_id, asked, key)))
 
 
 @blueprint.get("/payments/<payment_id>/refunds")
 async def find_refunds(request: Request, payment_id: str) -> HTTPResponse:
     """List the refunds of one payment, the newest first."""
     asked = query(dict(request.query_args), RefundsQuery)
-    found = [refund_document(each) for each in reversed(sandbox_of(request).book.payment(payment_id).refunds)]
+    found = [refund_document(each) for each in reversed(simulator_of(request).book.payment(payment_id).refunds)]
     within = [
         each
         for each in found
@@ -107,13 +107,15 @@ async def find_refunds(request: Request, payment_id: str) -> HTTPResponse:
     return answer(collection_document(within[asked.skip : asked.skip + asked.count]))
 
 
-async def _charge(request: Request, write: Callable[[Payment, str], Document], methods: frozenset[str]) -> HTTPResponse:
+async def _charge(
+    request: Request, write: Callable[[SimulatedPayment, str], Document], methods: frozenset[str]
+) -> HTTPResponse:
     """Make a payment, with the fault that this call uses up."""
-    sandbox = sandbox_of(request)
+    sandbox = simulator_of(request)
     fault = sandbox.faults.take()
     if fault is not None and fault in MAKES_NOTHING:
         await _make_nothing(fault)
-    asked = decode(request.body, PaymentRequest)
+    asked = decode(request.body, CreatePayment)
     if asked.method not in methods:
         raise invalid("The selected method is invalid.", "method")
     payment = sandbox.book.create_payment(asked, PLAIN if fault is None else EFFECTS.get(fault, PLAIN))
@@ -122,11 +124,11 @@ async def _charge(request: Request, write: Callable[[Payment, str], Document], m
     return await deliver(write(payment, f"http://{request.host}"), request, sandbox.clock, fault)
 
 
-async def _make_nothing(fault: Fault) -> NoReturn:
+async def _make_nothing(fault: SimulatedFault) -> NoReturn:
     match fault:
-        case Fault.TOO_MANY:
+        case SimulatedFault.TOO_MANY:
             raise too_many()
-        case Fault.UNAUTHORIZED:
+        case SimulatedFault.UNAUTHORIZED:
             raise unauthorized()
         case _:
             await never()

@@ -14,7 +14,7 @@ from sanic.handlers import ErrorHandler
 from pgw.razorpay_simulator import api, controls
 from pgw.razorpay_simulator.delivery import answer
 from pgw.razorpay_simulator.refusals import Failure, Refused, invalid, unauthorized
-from pgw.razorpay_simulator.world import KEY_ID, KEY_SECRET, Sandbox
+from pgw.razorpay_simulator.simulator import KEY_ID, KEY_SECRET, Simulator
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ FIRST_FAULT_OF_OURS = 500
 _AUTHORIZATION = b"Basic " + b64encode(f"{KEY_ID}:{KEY_SECRET}".encode())
 
 
-def create_app(sandbox: Sandbox) -> Sanic[Any, Any]:
+def create_app(sandbox: Simulator) -> Sanic[Any, Any]:
     """Build the app."""
     app: Sanic[Any, Any] = Sanic(f"sandbox-{uuid.uuid4().hex}", configure_logging=False, error_handler=_Refusals())
     app.config.REQUEST_MAX_SIZE = MAX_BODY

@@ -8,8 +8,8 @@ from string import ascii_letters, digits
 
 from pgw.razorpay_simulator.faults import PLAIN, Effect
 from pgw.razorpay_simulator.refusals import Failure, Refused, invalid
-from pgw.razorpay_simulator.requests import CaptureRequest, OrderRequest, PaymentRequest, RefundRequest
-from pgw.razorpay_simulator.states import Order, Payment, Refund, Status
+from pgw.razorpay_simulator.requests import CaptureRequest, CreateOrder, CreatePayment, CreateRefund
+from pgw.razorpay_simulator.states import SimulatedOrder, SimulatedPayment, SimulatedRefund, SimulatedStatus
 
 ID_LENGTH = 14
 SHORTEST_KEY = 10
@@ -17,30 +17,30 @@ SHORTEST_KEY = 10
 _ALPHABET = digits + ascii_letters
 
 
-class Book:
+class SimulatorBook:
     """Orders and payments. Whatever time does to them has happened when they are looked at."""
 
     def __init__(self, now: Callable[[], datetime], rng: Random, approve_after_s: float | None = None) -> None:
         self._now = now
         self._rng = rng
         self._approve_after_s = approve_after_s
-        self._orders: dict[str, Order] = {}
-        self._receipts: dict[str, Order] = {}
-        self._payments: dict[str, Payment] = {}
-        self._refunds: dict[str, tuple[str, RefundRequest, Refund]] = {}
+        self._orders: dict[str, SimulatedOrder] = {}
+        self._receipts: dict[str, SimulatedOrder] = {}
+        self._payments: dict[str, SimulatedPayment] = {}
+        self._refunds: dict[str, tuple[str, CreateRefund, SimulatedRefund]] = {}
 
-    def create_order(self, asked: OrderRequest) -> Order:
+    def create_order(self, asked: CreateOrder) -> SimulatedOrder:
         """Note what a merchant wants; one receipt names one order."""
         if asked.receipt is not None and (other := self._receipts.get(asked.receipt)):
             failure = Failure(description="Order receipt should be unique.", field="receipt")
             raise Refused(failure, metadata={"order_id": other.id})
-        order = Order(self._id("order"), asked, self._now())
+        order = SimulatedOrder(self._id("order"), asked, self._now())
         self._orders[order.id] = order
         if asked.receipt is not None:
             self._receipts[asked.receipt] = order
         return order
 
-    def order(self, order_id: str) -> Order:
+    def order(self, order_id: str) -> SimulatedOrder:
         """Find one order."""
         order = self._orders.get(_checked(order_id, "order"))
         if order is None:
@@ -48,7 +48,7 @@ class Book:
         order.settle(self._now())
         return order
 
-    def orders(self, receipt: str | None = None) -> list[Order]:
+    def orders(self, receipt: str | None = None) -> list[SimulatedOrder]:
         """List orders, the newest first."""
         if receipt is None:
             found = list(reversed(self._orders.values()))
@@ -58,12 +58,12 @@ class Book:
             order.settle(self._now())
         return found
 
-    def payments(self) -> list[Payment]:
+    def payments(self) -> list[SimulatedPayment]:
         """List every payment, the oldest first."""
         self.orders()
         return list(self._payments.values())
 
-    def payment(self, payment_id: str) -> Payment:
+    def payment(self, payment_id: str) -> SimulatedPayment:
         """Find one payment."""
         payment = self._payments.get(_checked(payment_id, "pay"))
         if payment is None:
@@ -71,7 +71,7 @@ class Book:
         payment.order.settle(self._now())
         return payment
 
-    def create_payment(self, asked: PaymentRequest, effect: Effect = PLAIN) -> Payment:
+    def create_payment(self, asked: CreatePayment, effect: Effect = PLAIN) -> SimulatedPayment:
         """Try to pay an order: a payment that waits for its customer, unless `effect` says otherwise."""
         order = self.order(asked.order_id)
         if order.is_taken:
@@ -84,7 +84,7 @@ class Book:
         waits_s = effect.authorizes_after_s
         if effect is PLAIN:
             waits_s = self._approve_after_s
-        payment = Payment(
+        payment = SimulatedPayment(
             id=self._id("pay"),
             order=order,
             asked=asked,
@@ -101,29 +101,29 @@ class Book:
         order.settle(now)
         return payment
 
-    def approve(self, payment_id: str) -> Payment:
+    def approve(self, payment_id: str) -> SimulatedPayment:
         """Let the customer pay, even after the payment had failed; a second time changes nothing."""
         payment = self.payment(payment_id)
-        if payment.status in {Status.CREATED, Status.FAILED}:
+        if payment.status in {SimulatedStatus.CREATED, SimulatedStatus.FAILED}:
             payment.authorize(self._now())
             payment.order.settle(self._now())
         return payment
 
-    def decline(self, payment_id: str, failure: Failure) -> Payment:
+    def decline(self, payment_id: str, failure: Failure) -> SimulatedPayment:
         """Let a payment that waits fail."""
         payment = self.payment(payment_id)
-        if payment.status is not Status.CREATED:
+        if payment.status is not SimulatedStatus.CREATED:
             raise invalid(f"The payment is {payment.status}: only a created one can be declined")
         payment.authorizes_at = None
         payment.fail(failure)
         return payment
 
-    def capture(self, payment_id: str, asked: CaptureRequest) -> Payment:
+    def capture(self, payment_id: str, asked: CaptureRequest) -> SimulatedPayment:
         """Give an authorized payment to the merchant, once."""
         payment = self.payment(payment_id)
         if payment.captured_at is not None:
             raise invalid("This payment has already been captured")
-        if payment.status is not Status.AUTHORIZED:
+        if payment.status is not SimulatedStatus.AUTHORIZED:
             raise invalid("Only payments which have been authorized and not yet captured can be captured")
         if asked.currency != payment.asked.currency:
             raise invalid("Capture currency must be equal to the currency of the payment", "currency")
@@ -134,26 +134,26 @@ class Book:
         payment.capture(self._now())
         return payment
 
-    def refund(self, payment_id: str, asked: RefundRequest, key: str | None = None) -> Refund:
+    def refund(self, payment_id: str, asked: CreateRefund, key: str | None = None) -> SimulatedRefund:
         """Return captured money; the same request under the same key is the refund that was made."""
         if key is not None and (made := self._replayed(payment_id, asked, _checked_key(key))):
             return made
         payment = self.payment(payment_id)
-        if payment.status is Status.REFUNDED:
+        if payment.status is SimulatedStatus.REFUNDED:
             raise invalid("The payment has been fully refunded already")
-        if payment.status is not Status.CAPTURED:
+        if payment.status is not SimulatedStatus.CAPTURED:
             raise invalid("The payment status should be captured for action to be taken")
         left = payment.captured_amount - payment.refunded_amount
         amount = left if asked.amount is None else asked.amount
         if amount > left:
             raise invalid("The refund amount provided is greater than amount captured", "amount")
-        refund = Refund(self._id("rfnd"), payment, amount, asked, self._now())
+        refund = SimulatedRefund(self._id("rfnd"), payment, amount, asked, self._now())
         payment.give_back(refund)
         if key is not None:
             self._refunds[key] = (payment_id, asked, refund)
         return refund
 
-    def _replayed(self, payment_id: str, asked: RefundRequest, key: str) -> Refund | None:
+    def _replayed(self, payment_id: str, asked: CreateRefund, key: str) -> SimulatedRefund | None:
         known = self._refunds.get(key)
         if known is None:
             return None
@@ -189,7 +189,7 @@ def _absent() -> Refused:
     return invalid("The id provided does not exist")
 
 
-def _already_paid(order: Order) -> Refused:
+def _already_paid(order: SimulatedOrder) -> Refused:
     failure = Failure(
         description="Your payment has been declined as the order is already paid. "
         "Please initiate the payment with a new order.",
@@ -198,7 +198,7 @@ def _already_paid(order: Order) -> Refused:
     return Refused(failure, metadata={"order_id": order.id})
 
 
-def _mismatch(name: str, order: Order) -> Refused:
+def _mismatch(name: str, order: SimulatedOrder) -> Refused:
     failure = Failure(
         description=f"Your payment {name} is different from your order {name}. "
         f"To pay successfully, please try using right {name}.",

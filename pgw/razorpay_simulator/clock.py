@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 
-class Clock(Protocol):
+class SimulatorClock(Protocol):
     """The time, which a test moves by hand."""
 
     def now(self) -> datetime:

@@ -7,12 +7,12 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from pgw.razorpay_simulator.delivery import answer
 from pgw.razorpay_simulator.documents import book_document, payment_document
-from pgw.razorpay_simulator.faults import Fault
+from pgw.razorpay_simulator.faults import SimulatedFault
 from pgw.razorpay_simulator.refusals import CANCELLED, DECLINES, Failure, invalid
 from pgw.razorpay_simulator.requests import decode
-from pgw.razorpay_simulator.states import Payment
+from pgw.razorpay_simulator.simulator import simulator_of
+from pgw.razorpay_simulator.states import SimulatedPayment
 from pgw.razorpay_simulator.webhooks import Target, loopback_of
-from pgw.razorpay_simulator.world import sandbox_of
 
 blueprint = Blueprint("sandbox")
 
@@ -48,29 +48,29 @@ class FaultsRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @blueprint.get("/sandbox/book")
 async def book(request: Request) -> HTTPResponse:
     """Show the truth about money."""
-    return answer(book_document(sandbox_of(request).book.payments()))
+    return answer(book_document(simulator_of(request).book.payments()))
 
 
 @blueprint.get("/sandbox/faults")
 async def faults(request: Request) -> HTTPResponse:
     """Show the faults to come."""
-    return answer(sandbox_of(request).faults.document)
+    return answer(simulator_of(request).faults.document)
 
 
 @blueprint.put("/sandbox/faults")
 async def set_faults(request: Request) -> HTTPResponse:
     """Set the faults of the next charging calls; none clears them all."""
     wanted = decode(request.body, FaultsRequest).next
-    if unknown := [name for name in wanted if name not in set(Fault)]:
-        raise invalid(f"There is no fault {', '.join(unknown)}; there are {', '.join(Fault)}", "next")
-    sandbox_of(request).faults.set_next(map(Fault, wanted))
-    return answer(sandbox_of(request).faults.document)
+    if unknown := [name for name in wanted if name not in set(SimulatedFault)]:
+        raise invalid(f"There is no fault {', '.join(unknown)}; there are {', '.join(SimulatedFault)}", "next")
+    simulator_of(request).faults.set_next(map(SimulatedFault, wanted))
+    return answer(simulator_of(request).faults.document)
 
 
 @blueprint.get("/sandbox/webhooks")
 async def webhooks(request: Request) -> HTTPResponse:
     """Show where events go, and how many were taken."""
-    return answer(sandbox_of(request).webhooks.document)
+    return answer(simulator_of(request).webhooks.document)
 
 
 @blueprint.put("/sandbox/webhooks")
@@ -79,49 +79,49 @@ async def set_webhooks(request: Request) -> HTTPResponse:
     target = decode(request.body, Target)
     if loopback_of(target.url) is None:
         raise invalid("The url must be http:// to this machine, such as http://127.0.0.1:3000/webhooks/razorpay", "url")
-    sandbox_of(request).webhooks.tell(target)
-    return answer(sandbox_of(request).webhooks.document)
+    simulator_of(request).webhooks.publish(target)
+    return answer(simulator_of(request).webhooks.document)
 
 
 @blueprint.delete("/sandbox/webhooks")
 async def end_webhooks(request: Request) -> HTTPResponse:
     """Tell nobody any more."""
-    sandbox_of(request).webhooks.tell(None)
-    return answer(sandbox_of(request).webhooks.document)
+    simulator_of(request).webhooks.publish(None)
+    return answer(simulator_of(request).webhooks.document)
 
 
 @blueprint.post("/sandbox/payments/<payment_id>/approve")
 async def approve(request: Request, payment_id: str) -> HTTPResponse:
     """Pay, as the customer would."""
-    return answer(payment_document(sandbox_of(request).book.approve(payment_id)))
+    return answer(payment_document(simulator_of(request).book.approve(payment_id)))
 
 
 @blueprint.post("/sandbox/payments/<payment_id>/decline")
 async def decline(request: Request, payment_id: str) -> HTTPResponse:
     """Do not pay, for a reason."""
     asked = decode(request.body, DeclineRequest)
-    return answer(payment_document(sandbox_of(request).book.decline(payment_id, asked.failure)))
+    return answer(payment_document(simulator_of(request).book.decline(payment_id, asked.failure)))
 
 
 @blueprint.get("/pay/<payment_id>")
 async def page(request: Request, payment_id: str) -> HTTPResponse:
     """Show what a redirected customer sees."""
-    return _page(sandbox_of(request).book.payment(payment_id))
+    return _page(simulator_of(request).book.payment(payment_id))
 
 
 @blueprint.get("/pay/<payment_id>/approve")
 async def approve_on_page(request: Request, payment_id: str) -> HTTPResponse:
     """Pay, by a link on the page."""
-    return _page(sandbox_of(request).book.approve(payment_id))
+    return _page(simulator_of(request).book.approve(payment_id))
 
 
 @blueprint.get("/pay/<payment_id>/decline")
 async def decline_on_page(request: Request, payment_id: str) -> HTTPResponse:
     """Do not pay, by a link on the page."""
-    return _page(sandbox_of(request).book.decline(payment_id, CANCELLED))
+    return _page(simulator_of(request).book.decline(payment_id, CANCELLED))
 
 
-def _page(payment: Payment) -> HTTPResponse:
+def _page(payment: SimulatedPayment) -> HTTPResponse:
     whole, part = divmod(payment.amount, 100)
     links = " ".join(f'<a href="/pay/{payment.id}/{verb}">{verb}</a>' for verb in ("approve", "decline"))
     lines = (

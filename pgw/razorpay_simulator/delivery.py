@@ -8,8 +8,8 @@ from typing import NoReturn
 import msgspec
 from sanic import HTTPResponse, Request
 
-from pgw.razorpay_simulator.clock import Clock
-from pgw.razorpay_simulator.faults import Fault
+from pgw.razorpay_simulator.clock import SimulatorClock
+from pgw.razorpay_simulator.faults import SimulatedFault
 
 SLOW_S = 1.5
 DRIP_S = 1.0
@@ -30,24 +30,26 @@ def answer(document: object, status: int = 200, headers: dict[str, str] | None =
     return HTTPResponse(msgspec.json.encode(document), status, headers, content_type="application/json")
 
 
-async def deliver(document: object, request: Request, clock: Clock, fault: Fault | None) -> HTTPResponse:
+async def deliver(
+    document: object, request: Request, clock: SimulatorClock, fault: SimulatedFault | None
+) -> HTTPResponse:
     """Answer as the fault will have it; after some faults there is nothing left to answer, until the client goes."""
     whole = _raw(document)
     match fault:
-        case Fault.COMMIT_THEN_HANG:
+        case SimulatedFault.COMMIT_THEN_HANG:
             await never()
-        case Fault.COMMIT_THEN_RESET:
+        case SimulatedFault.COMMIT_THEN_RESET:
             _reset(request)
             await never()
-        case Fault.HTML502:
+        case SimulatedFault.HTML502:
             return HTTPResponse(BAD_GATEWAY, 502, content_type="text/html")
-        case Fault.TRUNCATED_JSON:
+        case SimulatedFault.TRUNCATED_JSON:
             await _send_and_close(request, whole[: (whole.index(b"{") + len(whole)) // 2])
-        case Fault.BAD_STATUS_LINE:
+        case SimulatedFault.BAD_STATUS_LINE:
             await _send_and_close(request, NO_STATUS_LINE)
-        case Fault.SLOW:
+        case SimulatedFault.SLOW:
             await clock.sleep(SLOW_S)
-        case Fault.SLOW_DRIP:
+        case SimulatedFault.SLOW_DRIP:
             await _drip(request, whole, clock)
         case _:
             pass
@@ -73,7 +75,7 @@ async def _send_and_close(request: Request, sent: bytes) -> NoReturn:
     await never()
 
 
-async def _drip(request: Request, whole: bytes, clock: Clock) -> NoReturn:
+async def _drip(request: Request, whole: bytes, clock: SimulatorClock) -> NoReturn:
     transport = _transport(request)
     for each in whole:
         transport.write(bytes([each]))

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from pgw.razorpay_simulator.states import Order, Payment, Refund, Status
+from pgw.razorpay_simulator.states import SimulatedOrder, SimulatedPayment, SimulatedRefund, SimulatedStatus
 
 Document = dict[str, Any]
 
@@ -19,7 +19,7 @@ def collection_document(items: Iterable[Document]) -> Document:
     return {"entity": "collection", "count": len(listed), "items": listed}
 
 
-def order_document(order: Order) -> Document:
+def order_document(order: SimulatedOrder) -> Document:
     """Write an order."""
     return {
         "id": order.id,
@@ -37,12 +37,12 @@ def order_document(order: Order) -> Document:
     }
 
 
-def expanded_document(order: Order) -> Document:
+def expanded_document(order: SimulatedOrder) -> Document:
     """Write an order with its payments."""
     return {**order_document(order), "payments": collection_document(map(payment_document, order.payments))}
 
 
-def payment_document(payment: Payment) -> Document:
+def payment_document(payment: SimulatedPayment) -> Document:
     """Write a payment; why it failed stands in the `error_` members."""
     asked, failure = payment.asked, payment.failure
     refunded = payment.refunded_amount + payment.released_amount
@@ -57,7 +57,7 @@ def payment_document(payment: Payment) -> Document:
         "international": False,
         "method": asked.method,
         "amount_refunded": refunded,
-        "refund_status": None if not refunded else "full" if payment.status is Status.REFUNDED else "partial",
+        "refund_status": None if not refunded else "full" if payment.status is SimulatedStatus.REFUNDED else "partial",
         "captured": payment.captured_at is not None,
         "description": asked.description,
         "card_id": payment.card_id,
@@ -84,12 +84,12 @@ def payment_document(payment: Payment) -> Document:
     return document
 
 
-def _acquirer_document(payment: Payment) -> Document:
+def _acquirer_document(payment: SimulatedPayment) -> Document:
     name = {"upi": "rrn", "card": "auth_code", "netbanking": "bank_transaction_id"}[payment.asked.method]
     return {name: payment.bank_reference if payment.authorized_at else None}
 
 
-def refund_document(refund: Refund) -> Document:
+def refund_document(refund: SimulatedRefund) -> Document:
     """Write a refund."""
     return {
         "id": refund.id,
@@ -108,13 +108,13 @@ def refund_document(refund: Refund) -> Document:
     }
 
 
-def upi_answer(payment: Payment, _: str) -> Document:
+def upi_answer(payment: SimulatedPayment, _: str) -> Document:
     """Answer `payments/create/upi`: the link that opens a UPI app; a collect request needs none."""
     answer = {"razorpay_payment_id": payment.id}
     return answer if _collects(payment) else {**answer, "link": _link(payment)}
 
 
-def json_answer(payment: Payment, address: str) -> Document:
+def json_answer(payment: SimulatedPayment, address: str) -> Document:
     """Answer `payments/create/json`: what the customer, or the merchant, does next."""
     poll = {"action": "poll", "url": f"{address}/v1/payments/{payment.id}"}
     if payment.asked.method != "upi":
@@ -126,11 +126,11 @@ def json_answer(payment: Payment, address: str) -> Document:
     return {"razorpay_payment_id": payment.id, "next": steps}
 
 
-def _collects(payment: Payment) -> bool:
+def _collects(payment: SimulatedPayment) -> bool:
     return payment.asked.upi is not None and payment.asked.upi.flow == "collect"
 
 
-def _link(payment: Payment) -> str:
+def _link(payment: SimulatedPayment) -> str:
     """Write the link from what was asked: a wrong amount shows only in later answers."""
     whole, part = divmod(payment.asked.amount, 100)
     members = {
@@ -145,7 +145,7 @@ def _link(payment: Payment) -> str:
     return "upi://pay?" + urlencode(members, safe="@", quote_via=quote)
 
 
-def book_document(payments: Iterable[Payment]) -> Document:
+def book_document(payments: Iterable[SimulatedPayment]) -> Document:
     """Write the truth about money: every payment, then every capture, refund and release, once each."""
     listed = list(payments)
     return {
@@ -176,7 +176,7 @@ def book_document(payments: Iterable[Payment]) -> Document:
     }
 
 
-def _step(payment: Payment, amount: int, at: datetime) -> Document:
+def _step(payment: SimulatedPayment, amount: int, at: datetime) -> Document:
     return {"payment_id": payment.id, "amount": amount, "currency": payment.asked.currency, "at": at}
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pgw.razorpay_simulator.refusals import CANCELLED, GATEWAY_DOWN, Failure
 
 
-class Fault(StrEnum):
+class SimulatedFault(StrEnum):
     """Every way in which a charging call can go wrong on command."""
 
     COMMIT_THEN_HANG = "commit_then_hang"
@@ -49,35 +49,35 @@ PLAIN = Effect()
 _COMMITTED = Effect(authorizes_after_s=0.0)
 
 EFFECTS = {
-    Fault.COMMIT_THEN_HANG: _COMMITTED,
-    Fault.COMMIT_THEN_RESET: _COMMITTED,
-    Fault.HTML502: _COMMITTED,
-    Fault.TRUNCATED_JSON: _COMMITTED,
-    Fault.BAD_STATUS_LINE: _COMMITTED,
-    Fault.SLOW_DRIP: _COMMITTED,
-    Fault.WRONG_AMOUNT: Effect(authorizes_after_s=0.0, surplus=SURPLUS),
-    Fault.DECLINE_CUSTOMER: Effect(decline=CANCELLED),
-    Fault.DECLINE_GATEWAY: Effect(decline=GATEWAY_DOWN),
-    Fault.LATE_SUCCESS: Effect(authorizes_after_s=LATE_S, decline=CANCELLED),
+    SimulatedFault.COMMIT_THEN_HANG: _COMMITTED,
+    SimulatedFault.COMMIT_THEN_RESET: _COMMITTED,
+    SimulatedFault.HTML502: _COMMITTED,
+    SimulatedFault.TRUNCATED_JSON: _COMMITTED,
+    SimulatedFault.BAD_STATUS_LINE: _COMMITTED,
+    SimulatedFault.SLOW_DRIP: _COMMITTED,
+    SimulatedFault.WRONG_AMOUNT: Effect(authorizes_after_s=0.0, surplus=SURPLUS),
+    SimulatedFault.DECLINE_CUSTOMER: Effect(decline=CANCELLED),
+    SimulatedFault.DECLINE_GATEWAY: Effect(decline=GATEWAY_DOWN),
+    SimulatedFault.LATE_SUCCESS: Effect(authorizes_after_s=LATE_S, decline=CANCELLED),
 }
 """A fault that is not here makes a plain payment, or is one of `MAKES_NOTHING`."""
 
-MAKES_NOTHING = frozenset({Fault.TOO_MANY, Fault.UNAUTHORIZED, Fault.HANG})
+MAKES_NOTHING = frozenset({SimulatedFault.TOO_MANY, SimulatedFault.UNAUTHORIZED, SimulatedFault.HANG})
 
 
 class Faults:
     """The faults to come: those set for the next calls, one used up by each; else the standing ones, in turn."""
 
-    def __init__(self, standing: Iterable[Fault] = ()) -> None:
-        self._next: deque[Fault] = deque()
-        self._standing: deque[Fault] = deque(standing)
+    def __init__(self, standing: Iterable[SimulatedFault] = ()) -> None:
+        self._next: deque[SimulatedFault] = deque()
+        self._standing: deque[SimulatedFault] = deque(standing)
 
-    def set_next(self, faults: Iterable[Fault]) -> None:
+    def set_next(self, faults: Iterable[SimulatedFault]) -> None:
         """Replace all that was to come, the standing faults included."""
         self._next = deque(faults)
         self._standing.clear()
 
-    def take(self) -> Fault | None:
+    def take(self) -> SimulatedFault | None:
         """Use up the fault of one call."""
         if self._next:
             return self._next.popleft()
@@ -87,6 +87,6 @@ class Faults:
         return self._standing[-1]
 
     @property
-    def document(self) -> dict[str, list[Fault]]:
+    def document(self) -> dict[str, list[SimulatedFault]]:
         """Return what is to come, and what there is."""
-        return {"next": list(self._next), "standing": list(self._standing), "known": list(Fault)}
+        return {"next": list(self._next), "standing": list(self._standing), "known": list(SimulatedFault)}

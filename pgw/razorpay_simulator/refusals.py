@@ -59,7 +59,7 @@ def invalid(description: str, field: str | None = None) -> Refused:
     return Refused(Failure(description=description, field=field))
 
 
-def not_wanted(name: str) -> Refused:
+def extra_field(name: str) -> Refused:
     """Refuse a member or a parameter that the call does not document."""
     return Refused(
         Failure(description=f"{name} is/are not required and should not be sent", reason="extra_field_sent", field=name)

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from pgw.razorpay_simulator.refusals import Refused, invalid, not_wanted
+from pgw.razorpay_simulator.refusals import Refused, extra_field, invalid
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class CaptureSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise _missing("automatic_expiry_period")
 
 
-class OrderRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CreateOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/orders`."""
 
     amount: int
@@ -65,7 +65,7 @@ class OrderRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise invalid("The receipt may not be greater than 40 characters.", "receipt")
 
 
-class Upi(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UpiFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a customer pays by UPI; `expiry_time` is in minutes."""
 
     flow: Literal["intent", "collect"] = "collect"
@@ -79,13 +79,13 @@ class Upi(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise invalid("The expiry time must be between 1 and 5760.", "expiry_time")
 
 
-class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CardFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A card paid by its token: Razorpay wants the object, and takes it without a CVV."""
 
     cvv: Literal[""] | None = None
 
 
-class PaymentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CreatePayment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/payments/create/upi` and `.../json`. A card comes as its token only: this sandbox takes no number."""
 
     amount: int
@@ -94,9 +94,9 @@ class PaymentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     email: str
     contact: str
     method: Literal["upi", "card", "netbanking"]
-    upi: Upi | None = None
+    upi: UpiFields | None = None
     token: str | None = None
-    card: Card | None = None
+    card: CardFields | None = None
     bank: str | None = None
     customer_id: str | None = None
     save: bool | None = None
@@ -123,7 +123,7 @@ class PaymentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise invalid("Currency is not supported", "currency")
 
 
-def _needed(asked: PaymentRequest) -> tuple[str, ...]:
+def _needed(asked: CreatePayment) -> tuple[str, ...]:
     """Name what the documentation of one method marks as mandatory beyond what every method needs."""
     match asked.method:
         case "upi" if asked.upi is not None and asked.upi.flow == "collect":
@@ -146,7 +146,7 @@ class CaptureRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _check_money(self.amount, self.currency)
 
 
-class RefundRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CreateRefund(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/payments/:id/refund`; without an amount all that is left is refunded."""
 
     amount: int | None = None
@@ -160,7 +160,7 @@ class RefundRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise invalid("The amount must be at least INR 1.00", "amount")
 
 
-class OrdersQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OrderQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`GET /v1/orders`."""
 
     receipt: str | None = None
@@ -213,7 +213,7 @@ _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 def _explained(told: str) -> Refused:
     """Turn what the decoder said into Razorpay's words; a value is never repeated."""
     if fault := _FAULT.match(told):
-        return not_wanted(fault["name"]) if fault["how"] == "contains unknown" else _missing(fault["name"])
+        return extra_field(fault["name"]) if fault["how"] == "contains unknown" else _missing(fault["name"])
     place = _PLACE.search(told)
     name = place["path"] if place else "request"
     wanted = "an integer" if "`int" in told else "valid"

@@ -13,21 +13,25 @@ from typing import Any
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.runtime.clock import SystemClock
 from pgw.razorpay_simulator.app import create_app
-from pgw.razorpay_simulator.faults import Fault
+from pgw.razorpay_simulator.faults import SimulatedFault
+from pgw.razorpay_simulator.simulator import KEY_ID, KEY_SECRET, Simulator, new_simulator
 from pgw.razorpay_simulator.webhooks import Target
-from pgw.razorpay_simulator.world import KEY_ID, KEY_SECRET, Sandbox, new_sandbox
 
 BACKLOG = 1024
 LAST_PORT = 65_535
 
 
 def serve(
-    bind: str, *, faults: Sequence[Fault] = (), approve_after_s: float | None = None, target: Target | None = None
+    bind: str,
+    *,
+    faults: Sequence[SimulatedFault] = (),
+    approve_after_s: float | None = None,
+    target: Target | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `target` is told what happens. Raises PgwError for every reason not to start."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     with _listening(*_loopback(bind)) as listener, asyncio.Runner() as runner:
-        sandbox = new_sandbox(SystemClock(), standing=faults, approve_after_s=approve_after_s)
+        sandbox = new_simulator(SystemClock(), standing=faults, approve_after_s=approve_after_s)
         runner.run(_serve(sandbox, listener, target))
 
 
@@ -66,7 +70,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(sandbox: Sandbox, listener: socket.socket, target: Target | None) -> None:
+async def _serve(sandbox: Simulator, listener: socket.socket, target: Target | None) -> None:
     """Run the app until told to stop, then end at once: nothing here is worth waiting for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -80,7 +84,7 @@ async def _serve(sandbox: Sandbox, listener: socket.socket, target: Target | Non
     )
     await server.startup()
     await server.start_serving()
-    sandbox.webhooks.tell(target)
+    sandbox.webhooks.publish(target)
     _greet(listener, target)
     await stop.wait()
     server.close()

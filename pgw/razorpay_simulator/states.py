@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pgw.razorpay_simulator.refusals import COLLECT_EXPIRED, TIMED_OUT, Failure
-from pgw.razorpay_simulator.requests import CaptureOptions, CaptureSettings, OrderRequest, PaymentRequest, RefundRequest
+from pgw.razorpay_simulator.requests import CaptureOptions, CaptureSettings, CreateOrder, CreatePayment, CreateRefund
 
 PATIENCE = timedelta(minutes=10)
 """How long a payment stays created without a word from the customer's bank before it is marked failed."""
@@ -14,7 +14,7 @@ ACCOUNT_CAPTURE = CaptureSettings(capture="automatic", capture_options=CaptureOp
 """How payments of an order that does not say are captured: by themselves within 3 days, as every account begins."""
 
 
-class Status(StrEnum):
+class SimulatedStatus(StrEnum):
     """The states of a payment."""
 
     CREATED = "created"
@@ -25,24 +25,24 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refund:
+class SimulatedRefund:
     """Captured money on its way back to the customer."""
 
     id: str
-    payment: "Payment"
+    payment: "SimulatedPayment"
     amount: int
-    asked: RefundRequest
+    asked: CreateRefund
     created_at: datetime
 
 
 @dataclass(slots=True, eq=False)
-class Order:
+class SimulatedOrder:
     """What a merchant wants to be paid: once, however often it is tried."""
 
     id: str
-    asked: OrderRequest
+    asked: CreateOrder
     created_at: datetime
-    payments: list["Payment"] = field(default_factory=list)
+    payments: list["SimulatedPayment"] = field(default_factory=list)
 
     @property
     def capture(self) -> CaptureSettings:
@@ -57,7 +57,7 @@ class Order:
     @property
     def is_taken(self) -> bool:
         """Whether a payment has succeeded, or may still be captured: no other may then be made."""
-        return any(each.status is Status.AUTHORIZED or each.captured_at is not None for each in self.payments)
+        return any(each.status is SimulatedStatus.AUTHORIZED or each.captured_at is not None for each in self.payments)
 
     @property
     def status(self) -> str:
@@ -74,23 +74,23 @@ class Order:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Payment:
+class SimulatedPayment:
     """One try to pay an order. `authorizes_at` is when it will be authorized without anybody's call."""
 
     id: str
-    order: Order
-    asked: PaymentRequest
+    order: SimulatedOrder
+    asked: CreatePayment
     amount: int
     created_at: datetime
     bank_reference: str
     card_id: str | None
     authorizes_at: datetime | None = None
-    status: Status = Status.CREATED
+    status: SimulatedStatus = SimulatedStatus.CREATED
     failure: Failure | None = None
     authorized_at: datetime | None = None
     captured_at: datetime | None = None
     released_at: datetime | None = None
-    refunds: list[Refund] = field(default_factory=list)
+    refunds: list[SimulatedRefund] = field(default_factory=list)
 
     @property
     def captured_amount(self) -> int:
@@ -111,15 +111,15 @@ class Payment:
     def due_at(self) -> datetime | None:
         """The moment at which time alone changes the state next; none when it never will."""
         match self.status:
-            case Status.CREATED:
+            case SimulatedStatus.CREATED:
                 return min(filter(None, (self.authorizes_at, self._gives_up_at)))
-            case Status.FAILED:
+            case SimulatedStatus.FAILED:
                 return self.authorizes_at
-            case Status.AUTHORIZED:
+            case SimulatedStatus.AUTHORIZED:
                 assert self.authorized_at is not None, "an authorized payment was authorized"
                 minutes = self.order.capture.capture_options.manual_expiry_period
                 return max(self.authorized_at, self.created_at + timedelta(minutes=minutes))
-            case Status.CAPTURED | Status.REFUNDED:
+            case SimulatedStatus.CAPTURED | SimulatedStatus.REFUNDED:
                 return None
 
     @property
@@ -133,7 +133,7 @@ class Payment:
 
     def elapse(self, moment: datetime) -> None:
         """Do what was due at `moment`."""
-        if self.status is Status.AUTHORIZED:
+        if self.status is SimulatedStatus.AUTHORIZED:
             self._release(moment)
         elif self.authorizes_at is not None and self.authorizes_at <= moment:
             self.authorize(moment)
@@ -142,14 +142,19 @@ class Payment:
 
     def fail(self, failure: Failure) -> None:
         """Note that the customer did not pay, or nobody knows that he did: it may still be authorized."""
-        assert self.status is Status.CREATED, "only a payment that waits can fail"
-        self.status, self.failure = Status.FAILED, failure
+        assert self.status is SimulatedStatus.CREATED, "only a payment that waits can fail"
+        self.status, self.failure = SimulatedStatus.FAILED, failure
 
     def authorize(self, moment: datetime) -> None:
         """Take the customer's money; of a second success for one order it goes straight back."""
-        assert self.status in {Status.CREATED, Status.FAILED}, "money is taken once"
+        assert self.status in {SimulatedStatus.CREATED, SimulatedStatus.FAILED}, "money is taken once"
         is_second = self.order.is_taken
-        self.status, self.failure, self.authorizes_at, self.authorized_at = Status.AUTHORIZED, None, None, moment
+        self.status, self.failure, self.authorizes_at, self.authorized_at = (
+            SimulatedStatus.AUTHORIZED,
+            None,
+            None,
+            moment,
+        )
         if is_second:
             self._release(moment)
         elif self._captures_itself(moment):
@@ -157,21 +162,21 @@ class Payment:
 
     def capture(self, moment: datetime) -> None:
         """Give the money to the merchant."""
-        assert self.status is Status.AUTHORIZED, "money is captured once"
+        assert self.status is SimulatedStatus.AUTHORIZED, "money is captured once"
         assert self.amount == self.order.asked.amount, "never more is captured than was ordered"
-        self.status, self.captured_at = Status.CAPTURED, moment
+        self.status, self.captured_at = SimulatedStatus.CAPTURED, moment
 
-    def give_back(self, refund: Refund) -> None:
+    def give_back(self, refund: SimulatedRefund) -> None:
         """Return captured money, in part or all of it."""
-        assert self.status is Status.CAPTURED, "only captured money is refunded"
+        assert self.status is SimulatedStatus.CAPTURED, "only captured money is refunded"
         self.refunds.append(refund)
         assert self.refunded_amount <= self.captured_amount, "never more goes back than was captured"
         if self.refunded_amount == self.captured_amount:
-            self.status = Status.REFUNDED
+            self.status = SimulatedStatus.REFUNDED
 
     def _release(self, moment: datetime) -> None:
         assert self.captured_at is None, "captured money does not go back by itself"
-        self.status, self.released_at = Status.REFUNDED, moment
+        self.status, self.released_at = SimulatedStatus.REFUNDED, moment
 
     def _captures_itself(self, moment: datetime) -> bool:
         settings = self.order.capture

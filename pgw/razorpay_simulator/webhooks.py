@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from pgw.razorpay_simulator.book import Book
-from pgw.razorpay_simulator.clock import Clock
+from pgw.razorpay_simulator.book import SimulatorBook
+from pgw.razorpay_simulator.clock import SimulatorClock
 from pgw.razorpay_simulator.documents import Document, order_document, payment_document, refund_document
-from pgw.razorpay_simulator.states import Payment, Status
+from pgw.razorpay_simulator.states import SimulatedPayment, SimulatedStatus
 
 LOOK_EVERY_S = 0.1
 """How often the book is searched for payments that moved."""
@@ -60,7 +60,7 @@ class Delivery:
 class Webhooks:
     """Tells a target what happened. Without one nothing is told, also not later."""
 
-    def __init__(self, book: Book, clock: Clock, rng: Random) -> None:
+    def __init__(self, book: SimulatorBook, clock: SimulatorClock, rng: Random) -> None:
         self._book = book
         self._clock = clock
         self._rng = rng
@@ -72,7 +72,7 @@ class Webhooks:
         self.refused = 0
         """Times that a target took an event, or did not."""
 
-    def tell(self, target: Target | None) -> None:
+    def publish(self, target: Target | None) -> None:
         """Send to this target from now on, what happens from now on; needs a running event loop."""
         if target is not None and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="sandbox-webhooks")
@@ -148,10 +148,10 @@ def loopback_of(url: str) -> tuple[str, int, str] | None:
     return (host, port, path) if is_loopback and is_plain else None
 
 
-def _events_of(payment: Payment) -> Iterator[tuple[str, str, dict[str, Document]]]:
+def _events_of(payment: SimulatedPayment) -> Iterator[tuple[str, str, dict[str, Document]]]:
     """Name all that has happened to a payment so far, each with what it happened to and the entities it shows."""
     entity = payment_document(payment)
-    if payment.status is Status.FAILED:
+    if payment.status is SimulatedStatus.FAILED:
         yield "payment.failed", payment.id, {"payment": entity}
     if payment.authorized_at is not None:
         at_that_time = {**entity, "status": "authorized", "captured": False}

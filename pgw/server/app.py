@@ -6,10 +6,10 @@ from typing import Any
 
 from sanic import Sanic
 
-from pgw.assembly import open_house
+from pgw.assembly import open_runtime
 from pgw.core.flow.runtime.refresh import ASKS, SERVES
 from pgw.server.http.codec import MAX_BODY
-from pgw.server.http.guards import Asked, identify, label
+from pgw.server.http.guards import HttpRequest, identify, label
 from pgw.server.http.problems import Problems
 from pgw.server.routes import (
     breakers,
@@ -27,7 +27,7 @@ from pgw.server.routes import (
 )
 from pgw.server.routes import readiness as ops
 from pgw.settings import Settings
-from pgw.workers.embedded import line_back_of, loops, pulse
+from pgw.workers.embedded import loops, pipeline_of, refresher
 
 ROUTES = (
     payments,
@@ -58,7 +58,7 @@ def create_app(
 ) -> Sanic[Any, Any]:
     """Build the app; its lifespan opens and closes the stores. Without `live` only the pulse runs: one command."""
     app: Sanic[Any, Any] = Sanic(
-        f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=Asked
+        f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=HttpRequest
     )
     app.config.REQUEST_MAX_SIZE = MAX_BODY
     app.config.RESPONSE_TIMEOUT = 120
@@ -76,9 +76,9 @@ def create_app(
     app.register_middleware(label, "response")
 
     async def open_stores(app: Sanic[Any, Any]) -> None:
-        house = app.ctx.house = await open_house(settings, SERVES if live else ASKS, only)
-        line = app.ctx.line = line_back_of(house)
-        app.ctx.loops = loops(house, line, workers=embedded_workers) if live else (pulse(house),)
+        runtime = app.ctx.runtime = await open_runtime(settings, SERVES if live else ASKS, only)
+        line = app.ctx.line = pipeline_of(runtime)
+        app.ctx.loops = loops(runtime, line, workers=embedded_workers) if live else (refresher(runtime),)
         for loop in app.ctx.loops:
             loop.start()
         if live:
@@ -90,7 +90,7 @@ def create_app(
             await loop.stop()
         await app.ctx.line.close()
         # A server that drained has used its budget; one command's app has all of it.
-        await app.ctx.house.close(0.0 if app.ctx.draining else settings.drain_seconds)
+        await app.ctx.runtime.close(0.0 if app.ctx.draining else settings.drain_seconds)
 
     app.before_server_start(open_stores)
     app.after_server_stop(close_stores)

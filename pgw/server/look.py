@@ -7,7 +7,7 @@ from msgspec import Struct
 State = Literal["ok", "degraded", "failed"]
 
 
-class Look(Struct, frozen=True):
+class ReadinessCheck(Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str

@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 from sanic import Sanic
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.errors import Code, PgwError
 from pgw.core.ledger.configuration import GATEWAY, SEED, changes_since
 from pgw.core.ledger.engine import store
@@ -129,34 +129,34 @@ async def _serve(
     )
     await server.startup()
     await server.before_start()
-    house: House = app.ctx.house
+    runtime: Runtime = app.ctx.runtime
     try:
-        _check_gateways(house, gateways)
-        await _begin(house)
+        _check_gateways(runtime, gateways)
+        await _begin(runtime)
         await server.start_serving()
         await server.after_start()
-        with _announced(house, listener):
+        with _announced(runtime, listener):
             _greet(settings, listener)
             await stop.wait()
             app.ctx.draining = True
             log.info("stopping: no new payments, %.0f s to finish", settings.drain_seconds)
-            await _drain(server, house, settings.drain_seconds)
+            await _drain(server, runtime, settings.drain_seconds)
     finally:
         await server.before_stop()
         await server.after_stop()
 
 
-def _check_gateways(house: House, only: frozenset[str] | None) -> None:
-    known = {each.gateway_id for each in house.world.snapshot().gateways}
+def _check_gateways(runtime: Runtime, only: frozenset[str] | None) -> None:
+    known = {each.gateway_id for each in runtime.deps.snapshot().gateways}
     if only is not None and (unknown := sorted(only - known)):
         raise PgwError(Code.NOT_FOUND, f"--gateways names {', '.join(unknown)}; there are {', '.join(sorted(known))}")
 
 
-async def _begin(house: House) -> None:
+async def _begin(runtime: Runtime) -> None:
     """Refuse sandbox gateways in production; on a new ledger in development, enable them once."""
-    snapshot = house.world.snapshot()
+    snapshot = runtime.deps.snapshot()
     sandboxes = [each for each in snapshot.gateways if each.is_sandbox]
-    if house.settings.production:
+    if runtime.settings.production:
         if enabled := [each.gateway_id for each in sandboxes if each.is_enabled]:
             names = ", ".join(enabled)
             raise PgwError(
@@ -164,14 +164,14 @@ async def _begin(house: House) -> None:
                 f"sandbox gateways are enabled in production ({names}): run `pgw gateway disable NAME` for each",
             )
         return
-    changes = await house.ledger.read(changes_since, len(SEED))
+    changes = await runtime.ledger.read(changes_since, len(SEED))
     if any((each.actor, each.reason) != NEW_LEDGER for each in changes):
         return
     # A server that died in between left some to be enabled.
     done = {each.subject for each in changes}
     for each in sandboxes:
         if (subject := GATEWAY + each.gateway_id) not in done:
-            await house.snapshots.configure(subject, _enabled(each.gateway_id), *NEW_LEDGER)
+            await runtime.snapshots.configure(subject, _enabled(each.gateway_id), *NEW_LEDGER)
 
 
 def _enabled(gateway_id: str) -> Any:
@@ -184,14 +184,14 @@ def _enabled(gateway_id: str) -> Any:
 
 
 @contextmanager
-def _announced(house: House, listener: socket.socket) -> Iterator[None]:
+def _announced(runtime: Runtime, listener: socket.socket) -> Iterator[None]:
     """Tell the command line of this machine where the server is, for as long as it is there."""
-    settings = house.settings
+    settings = runtime.settings
     path = settings.home / SERVE_FILE
     document = {
         "pid": os.getpid(),
         "address": _address(listener),
-        "ledger": house.world.ledger_id,
+        "ledger": runtime.deps.ledger_id,
         "database": hashlib.sha256(settings.database.encode()).hexdigest(),
     }
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -221,7 +221,7 @@ def _greet(settings: Settings, listener: socket.socket) -> None:
     sys.stderr.flush()
 
 
-async def _drain(server: Any, house: House, within_s: float) -> None:
+async def _drain(server: Any, runtime: Runtime, within_s: float) -> None:
     """Close the door, let payments and their answers finish, cut what is left: verification ends what was cut."""
     server.close()
     for connection in list(server.connections):
@@ -229,7 +229,7 @@ async def _drain(server: Any, house: House, within_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             # Sanic tells nobody when its last connection ends.
-            while server.connections or house.tasks:  # noqa: ASYNC110
+            while server.connections or runtime.tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     for connection in list(server.connections):
         connection.abort()

@@ -35,7 +35,7 @@ class Loop:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    def silent_for_s(self) -> float:
+    def idle_s(self) -> float:
         """Return the seconds since a step last ended well."""
         return self._clock.elapsed() - self._last_good
 

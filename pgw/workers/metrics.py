@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from pgw.assembly import Hot
 from pgw.core.flow.metrics.consume import COUNT_EVERY_S, Consumer, Tail
-from pgw.core.flow.metrics.leader import Alone, Leader, OnPostgres
+from pgw.core.flow.metrics.leader import Leader, PostgresLeader, SoleLeader
 from pgw.core.flow.metrics.minutes import MINUTES_EVERY_S, Minutes
 from pgw.core.flow.metrics.relay import RELAY_EVERY_S, Relay
 from pgw.core.flow.runtime.refresh import COUNTS
-from pgw.core.hot.in_process import InProcess
+from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.ledger.configuration import head
 from pgw.core.ports import Clock, Heartbeat, Ledger
 from pgw.settings import Settings
@@ -47,7 +47,7 @@ class Drained(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class LineBack:
+class EventPipeline:
     """The way of events from the outbox to the metrics, as one process walks it.
 
     `process` names it among those that share the hot state.
@@ -136,17 +136,17 @@ class LineBack:
         return await self.hot.stream.trim()
 
 
-def open_line_back(
+def open_pipeline(
     settings: Settings, ledger: Ledger, ledger_id: str, hot: Hot, clock: Clock, process: str
-) -> LineBack:
+) -> EventPipeline:
     """Build it on stores that the caller opened, and closes after it."""
-    leader: Leader = Alone() if settings.on_sqlite else OnPostgres(settings.database, clock)
+    leader: Leader = SoleLeader() if settings.on_sqlite else PostgresLeader(settings.database, clock)
     if hot.stream is not None:
         relay = Relay(ledger, ledger_id, leader, clock, (hot.state, hot.stream))
         counter: Consumer | Tail = Consumer(ledger, hot.stream, settings.consumer_name, clock)
     else:
-        assert isinstance(hot.state, InProcess), "without a stream the hot state is in this process"
+        assert isinstance(hot.state, InProcessHotState), "without a stream the hot state is in this process"
         relay = Relay(ledger, ledger_id, leader, clock)
         counter = Tail(ledger, hot.state, clock, last=lambda: relay.last)
     # A name of its own: the process may also take payments, and says so under its first.
-    return LineBack(f"{process}/metrics", ledger, hot, clock, relay, counter, Minutes(ledger, hot.state))
+    return EventPipeline(f"{process}/metrics", ledger, hot, clock, relay, counter, Minutes(ledger, hot.state))

@@ -9,21 +9,21 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from pgw.assembly import open_hot, open_house, open_ledger, process_name
+from pgw.assembly import open_hot, open_ledger, open_runtime, process_name
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.runtime.clock import SystemClock
-from pgw.core.flow.runtime.snapshot import REFRESH_EVERY_S
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.runtime.snapshot import CONFIGURATION_EVERY_S
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.flow.verification.webhooks import HANDLE_EVERY_S, handle_waiting
-from pgw.core.ledger.due import due, watched
+from pgw.core.ledger.due import due, due_monitors
 from pgw.core.ledger.engine.ledger import CHECKPOINT_EVERY_S
 from pgw.core.ledger.engine.store import identity
-from pgw.core.ports import World
+from pgw.core.ports import Dependencies
 from pgw.settings import Settings, refusals
-from pgw.workers.embedded import VERIFY_EVERY_S, pulse, verification
+from pgw.workers.embedded import VERIFY_EVERY_S, refresher, verification
 from pgw.workers.loop import Loop
-from pgw.workers.metrics import Drained, open_line_back
+from pgw.workers.metrics import Drained, open_pipeline
 
 T = TypeVar("T")
 
@@ -60,12 +60,12 @@ async def _count_metrics(settings: Settings, *, once: bool) -> Drained | None:
     ledger = open_ledger(settings)
     hot = open_hot(settings, clock)
     try:
-        line = open_line_back(settings, ledger, await ledger.read(identity), hot, clock, process_name())
+        line = open_pipeline(settings, ledger, await ledger.read(identity), hot, clock, process_name())
         try:
             if once:
                 return await line.drain()
             _greet(f"metrics: counts {settings.stream_key} on {settings.redis_place} as {settings.consumer_name}")
-            await _until_told(line.loops())
+            await _until_stopped(line.loops())
         finally:
             await line.close()
     finally:
@@ -75,38 +75,40 @@ async def _count_metrics(settings: Settings, *, once: bool) -> Drained | None:
 
 
 async def _verify(settings: Settings, *, once: bool) -> int | None:
-    house = await open_house(settings, VERIFIES)
-    clock = house.world.clock
+    runtime = await open_runtime(settings, VERIFIES)
+    clock = runtime.deps.clock
     try:
         if once:
-            return await _verify_once(house.world)
+            return await _verify_once(runtime.deps)
         _greet("verify: asks gateways what became of attempts nobody knows the end of")
         loops = [
-            Loop("snapshot", REFRESH_EVERY_S, house.snapshots.refresh, clock),
-            pulse(house),
-            Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(house.world), clock),
-            *verification(house),
+            Loop("snapshot", CONFIGURATION_EVERY_S, runtime.snapshots.refresh, clock),
+            refresher(runtime),
+            Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(runtime.deps), clock),
+            *verification(runtime),
         ]
         if settings.on_sqlite:
-            loops.append(Loop("checkpoint", CHECKPOINT_EVERY_S, house.ledger.checkpoint, clock))
-        await _until_told(loops)
+            loops.append(Loop("checkpoint", CHECKPOINT_EVERY_S, runtime.ledger.checkpoint, clock))
+        await _until_stopped(loops)
     finally:
-        await house.close(settings.drain_seconds)
+        await runtime.close(settings.drain_seconds)
     return None
 
 
-async def _verify_once(world: World) -> int:
+async def _verify_once(deps: Dependencies) -> int:
     checked = 0
     for _ in range(MAX_VERIFY_ROUNDS):
-        checked += await verify_due(world) + await watch_due(world)
-        now, resting = world.clock.now(), world.pace.resting(world.clock.elapsed())
-        if not await world.ledger.read(due, now, 1, resting) and not await world.ledger.read(watched, now, 1, resting):
+        checked += await verify_due(deps) + await monitor_due(deps)
+        now, resting = deps.clock.now(), deps.pace.backing_off(deps.clock.elapsed())
+        if not await deps.ledger.read(due, now, 1, resting) and not await deps.ledger.read(
+            due_monitors, now, 1, resting
+        ):
             break
-        await world.clock.sleep(VERIFY_EVERY_S)
+        await deps.clock.sleep(VERIFY_EVERY_S)
     return checked
 
 
-async def _until_told(loops: Sequence[Loop]) -> None:
+async def _until_stopped(loops: Sequence[Loop]) -> None:
     """Run loops until a signal asks to stop; every step leaves what it did not finish to another."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,14 +9,14 @@ from pgw.core.breakers.breaker import State
 from pgw.core.payment.payment import Method
 from pgw.core.routing.preview import Preview
 from pgw.core.routing.score import SEED_SCORING
-from pgw.core.routing.traffic_shift import Action, Expected, Move
-from pgw.server.routes.breakers import BreakerList, BreakerShown, History, HistoryEntry, OverrideShown
-from pgw.server.routes.operator_commands import Known, SeenBy
-from pgw.server.routes.overrides import Foretold, Ordered
-from pgw.server.routes.pause import PauseShown
+from pgw.core.routing.traffic_shift import Action, Expected, GatewayGain
+from pgw.server.routes.breakers import BreakerList, BreakerResponse, History, HistoryEntry, OverrideResponse
+from pgw.server.routes.operator_commands import CommandReach, FleetReach
+from pgw.server.routes.overrides import CommandResponse, PreviewResponse
+from pgw.server.routes.pause import PauseResponse
 from tests.cli.documents import NOW, sent
 
-WELL = BreakerShown(
+WELL = BreakerResponse(
     gateway_id="hdfc",
     payment_method="UPI",
     state=State.CLOSED,
@@ -33,17 +33,17 @@ WELL = BreakerShown(
     consecutive_failures=0,
     in_flight=3,
     override=None,
-    seen_by=Known(4, 4),
+    seen_by=FleetReach(4, 4),
     note=None,
 )
 
 
-def order(state: State, actor: str, reason: str, forced_at: datetime, minutes: float) -> OverrideShown:
+def order(state: State, actor: str, reason: str, forced_at: datetime, minutes: float) -> OverrideResponse:
     """Make an operator's word."""
-    return OverrideShown(state, reason, actor, forced_at, forced_at + timedelta(minutes=minutes))
+    return OverrideResponse(state, reason, actor, forced_at, forced_at + timedelta(minutes=minutes))
 
 
-def breakers(at: datetime = NOW) -> list[BreakerShown]:
+def breakers(at: datetime = NOW) -> list[BreakerResponse]:
     """Make one breaker of every kind, as they stand at a moment."""
     ago = at - timedelta(minutes=3)
     return [
@@ -57,7 +57,7 @@ def breakers(at: datetime = NOW) -> list[BreakerShown]:
             timeout_rate_5m=0.12,
             consecutive_failures=14,
             override=order(State.FORCED_OPEN, "asha", "INC-4412", ago, 30),
-            seen_by=Known(3, 4),
+            seen_by=FleetReach(3, 4),
         ),
         replace(
             WELL,
@@ -89,7 +89,7 @@ def breakers(at: datetime = NOW) -> list[BreakerShown]:
     ]
 
 
-def status(*items: BreakerShown) -> Any:
+def status(*items: BreakerResponse) -> Any:
     """Answer of GET /circuit-breaker/status."""
     return sent(BreakerList(items=items or tuple(breakers())))
 
@@ -104,7 +104,7 @@ def preview(action: Action = Action.FORCE_OPEN, **more: Any) -> Preview:
         window_s=300,
         share=0.583,
         payments_per_s=82.04,
-        moves_to=(Move("hdfc", 0.51), Move("icici", 0.073)),
+        moves_to=(GatewayGain("hdfc", 0.51), GatewayGain("icici", 0.073)),
         remaining=("hdfc", "icici"),
         in_flight=11,
         pending_verification=3,
@@ -118,7 +118,7 @@ def preview(action: Action = Action.FORCE_OPEN, **more: Any) -> Preview:
 
 def foretold(action: Action = Action.FORCE_OPEN, **more: Any) -> Any:
     """Answer of a dry run."""
-    return sent(Foretold(preview(action, **more)))
+    return sent(PreviewResponse(preview(action, **more)))
 
 
 def ordered(action: Action = Action.FORCE_OPEN, **more: Any) -> Any:
@@ -128,7 +128,7 @@ def ordered(action: Action = Action.FORCE_OPEN, **more: Any) -> Any:
         Action.FORCE_CLOSE: State.FORCED_CLOSED,
         Action.CLEAR: State.HALF_OPEN,
     }
-    given = Ordered(
+    given = CommandResponse(
         gateway_id="razorpay",
         payment_method=Method.UPI,
         state=state[action],
@@ -136,7 +136,7 @@ def ordered(action: Action = Action.FORCE_OPEN, **more: Any) -> Any:
         actor="asha",
         expires_at=None if action is Action.CLEAR else NOW + timedelta(minutes=30),
         preview=preview(action),
-        seen_by=SeenBy(4, 4, 312),
+        seen_by=CommandReach(4, 4, 312),
     )
     return sent(replace(given, **more))
 
@@ -174,13 +174,13 @@ def history(cursor: str | None = None) -> Any:
 def paused(*, is_paused: bool = True) -> Any:
     """Answer of POST /ops/pause and /ops/resume."""
     return sent(
-        PauseShown(
+        PauseResponse(
             paused=is_paused,
             reason="INC-4412",
             actor="asha",
             paused_at=NOW,
             expires_at=NOW + timedelta(minutes=15),
-            seen_by=SeenBy(4, 4, 312),
+            seen_by=CommandReach(4, 4, 312),
         )
     )
 

@@ -9,7 +9,7 @@ import pytest
 from pgw.cli.exits import Exit
 from pgw.core.breakers.breaker import State
 from pgw.core.routing.traffic_shift import Action
-from pgw.server.routes.operator_commands import SeenBy
+from pgw.server.routes.operator_commands import CommandReach
 from tests.cli.breaker_documents import foretold, ordered
 from tests.cli.conftest import Pgw
 from tests.cli.documents import problem
@@ -120,12 +120,12 @@ class TestForce:
     @pytest.mark.parametrize(
         ("seen", "told"),
         [
-            (SeenBy(3, 4, 1000), "seen by 3/4 processes in 1.0 s; the others follow"),
-            (SeenBy(0, 0, 0), "no server is known here: each takes it from the ledger"),
+            (CommandReach(3, 4, 1000), "seen by 3/4 processes in 1.0 s; the others follow"),
+            (CommandReach(0, 0, 0), "no server is known here: each takes it from the ledger"),
         ],
         ids=str,
     )
-    def test_who_has_not_heard_of_it_is_said(self, pgw: Pgw, stub: Stub, seen: SeenBy, told: str) -> None:
+    def test_who_has_not_heard_of_it_is_said(self, pgw: Pgw, stub: Stub, seen: CommandReach, told: str) -> None:
         stub.answer(PATH, ordered(seen_by=seen))
         ended = pgw("breaker", "force-open", "razorpay", "UPI")
         assert (ended.code, told in ended.out) == (0, True)

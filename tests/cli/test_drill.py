@@ -8,17 +8,17 @@ from msgspec import structs
 
 from pgw.cli.exits import Exit
 from pgw.drill.scorecard import Scorecard
-from pgw.drill.stage import Order
+from pgw.drill.stage import DrillOrder
 from tests.cli.conftest import Pgw
 from tests.drill.cards import CARD
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[DrillOrder]:
     """Run no drill, and keep what was ordered."""
-    kept: list[Order] = []
+    kept: list[DrillOrder] = []
 
-    def drilled(order: Order, _: object) -> Scorecard:
+    def drilled(order: DrillOrder, _: object) -> Scorecard:
         kept.append(order)
         return CARD
 
@@ -26,7 +26,7 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
     return kept
 
 
-def test_production_refuses(pgw: Pgw, orders: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_refuses(pgw: Pgw, orders: list[DrillOrder], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGW_ENV", "production")
     ended = pgw("drill", "outage")
     assert (ended.code, ended.out, ended.err.count("\n")) == (Exit.REFUSED, "", 1)
@@ -35,7 +35,7 @@ def test_production_refuses(pgw: Pgw, orders: list[Order], monkeypatch: pytest.M
 
 
 def test_without_a_ledger_it_is_the_seed_and_with_one_its_configuration(
-    pgw: Pgw, orders: list[Order], home: Path, request: pytest.FixtureRequest
+    pgw: Pgw, orders: list[DrillOrder], home: Path, request: pytest.FixtureRequest
 ) -> None:
     assert pgw("drill", "outage").code == Exit.DONE
     assert not home.exists()

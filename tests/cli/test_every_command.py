@@ -60,7 +60,7 @@ EXAMPLES = [example for path in LEAVES for example in _examples(path)]
 
 
 @pytest.fixture
-def _world(stub: Stub, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _deps(stub: Stub, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every example find what it names: a server, a serve that returns at once, a ledger."""
     monkeypatch.setattr("pgw.server.run.serve", lambda *_, **__: None)
     monkeypatch.setattr("pgw.razorpay_simulator.run.serve", lambda *_, **__: None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.leader import SoleLeader
 from pgw.core.flow.metrics.relay import Relay
 from pgw.core.ledger.outbox import DIE, MAX_DEAD
 from tests.cli.conftest import Pgw
@@ -27,7 +27,7 @@ def _kill(database: str, *numbers: int) -> None:
 
     async def work() -> None:
         async with opened(database) as ledger:
-            await Relay(ledger, LEDGER_ID, Alone(), VirtualClock()).step()
+            await Relay(ledger, LEDGER_ID, SoleLeader(), VirtualClock()).step()
             for number in numbers:
                 assert await ledger.commit(DIE, {"published": number, "dead_reason": f"reason {number}"})
 

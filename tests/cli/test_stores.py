@@ -150,7 +150,7 @@ def test_a_start_that_fails_inside_the_app_is_one_line(pgw: Pgw, monkeypatch: py
     async def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("pgw.server.app.open_house", fail)
+    monkeypatch.setattr("pgw.server.app.open_runtime", fail)
     ended = pgw("gateway", "list")
     assert (ended.code, ended.out, ended.err) == (Exit.ABSENT, "", "error: the disk is full\n")
 

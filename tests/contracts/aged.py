@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Update, create_engine, update
 
-from pgw.core.flow.money.invariant_check import Auditor
+from pgw.core.flow.money.invariant_check import InvariantCheck
 from pgw.core.flow.payments.take import take
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import outbox, payments
@@ -27,7 +27,7 @@ async def age(database: str) -> None:
     async with opening_ledger(database) as ledger:
         scene = scene_of(ledger, {"g1": list[Act | Verdict]([CAPTURED] * PAYMENTS)})
         for number in range(PAYMENTS):
-            await take(scene.world, request_of(), f"key-{number}")
+            await take(scene.deps, request_of(), f"key-{number}")
             scene.clock.advance(3)
     engine = create_engine(database)
     do(engine, update(outbox).values(published=outbox.c.position))
@@ -44,8 +44,8 @@ def set_status(status: Status) -> Update:
     return update(payments).where(payments.c.idempotency_key == "key-5").values(status=status)
 
 
-def auditors(ledger: OpenLedger, clock: VirtualClock, number: int = 1) -> list[Auditor]:
-    return [Auditor(ledger, clock, Random(seed)) for seed in range(number)]
+def auditors(ledger: OpenLedger, clock: VirtualClock, number: int = 1) -> list[InvariantCheck]:
+    return [InvariantCheck(ledger, clock, Random(seed)) for seed in range(number)]
 
 
 def on(database: str, scenario: Callable[[OpenLedger, VirtualClock], Awaitable[None]], at: datetime = SOON) -> None:

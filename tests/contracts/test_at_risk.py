@@ -9,27 +9,27 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.resolve import resolve
-from pgw.core.ledger.at_risk import AtRisk, at_risk
+from pgw.core.ledger.at_risk import MoneyAtRisk, at_risk
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.payment_reads import Wanted, listed
+from pgw.core.ledger.payment_reads import PaymentFilter, listed
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.verifications import CLAIM, SETTLE
-from pgw.core.money.exposure import Risk
+from pgw.core.money.exposure import Exposure
 from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.payment.payment import Status
 from pgw.core.verification.enquiry import GaveUp, ReversalRefused, Undecided
 from pgw.core.verification.enquiry import Pending as Answer
-from pgw.core.writes.resolution import Outcome, Resolution
+from pgw.core.writes.resolution import Resolution, ResolvedAs
 from tests.doubles import CUSTOMER_DECLINE, NOON, UNKNOWN, VirtualClock, scene_of
 from tests.ledgers import claims, closes, id_of, opened, opens, settles
 
 MINUTE = timedelta(minutes=1)
 AT = NOON + MINUTE
-NOTHING = Risk()
+NOTHING = Exposure()
 GAVE_UP = GaveUp(Blame.GATEWAY, None)
-FAILED = Resolution(outcome=Outcome.FAILURE, actor="asha", reason="INC-7", evidence=None)
+FAILED = Resolution(outcome=ResolvedAs.FAILURE, actor="asha", reason="INC-7", evidence=None)
 
 
 def on(database: str, scenario: Callable[[OpenLedger], Awaitable[None]]) -> None:
@@ -62,7 +62,7 @@ def test_what_is_settled_or_on_its_way_is_at_no_risk(database: str) -> None:
         for number, verdict in ((2, Captured("ref-1", 1000, "INR")), (3, CUSTOMER_DECLINE)):
             await ledger.commit(OPEN, opens(number))
             await ledger.commit(CLOSE, closes(number, verdict))
-        assert await ledger.read(at_risk, NOON) == AtRisk(NOTHING, NOTHING, NOTHING, NOTHING)
+        assert await ledger.read(at_risk, NOON) == MoneyAtRisk(NOTHING, NOTHING, NOTHING, NOTHING)
 
     on(database, scenario)
 
@@ -76,8 +76,8 @@ def test_unknown_payments_are_added_up_by_currency_with_what_its_owner_left(data
         lease_until = opens(4)["next_check_at"]
         early = (await ledger.read(at_risk, lease_until - timedelta(microseconds=1))).unknown
         found = (await ledger.read(at_risk, lease_until)).unknown
-        assert early == Risk(3, NOON - 9 * MINUTE, {"INR": 1500, "USD": 1000})
-        assert found == Risk(4, NOON - 9 * MINUTE, {"INR": 1507, "USD": 1000})
+        assert early == Exposure(3, NOON - 9 * MINUTE, {"INR": 1500, "USD": 1000})
+        assert found == Exposure(4, NOON - 9 * MINUTE, {"INR": 1507, "USD": 1000})
 
     on(database, scenario)
 
@@ -88,10 +88,10 @@ def test_what_waits_for_a_person_counts_from_then_until_he_has_spoken(database: 
         await review(ledger, 2, Captured("ref-1", 999, "INR"))
         found = await ledger.read(at_risk, AT)
         since = NOON + timedelta(seconds=2)
-        assert found == AtRisk(NOTHING, Risk(2, since, {"INR": 2000}), NOTHING, NOTHING)
-        await resolve(scene_of(ledger, {"g1": []}).world, id_of(1), FAILED)
-        assert (await ledger.read(at_risk, AT)).review == Risk(1, since, {"INR": 1000})
-        shown = await ledger.read(listed, Wanted(status=Status.MANUAL_REVIEW), AT)
+        assert found == MoneyAtRisk(NOTHING, Exposure(2, since, {"INR": 2000}), NOTHING, NOTHING)
+        await resolve(scene_of(ledger, {"g1": []}).deps, id_of(1), FAILED)
+        assert (await ledger.read(at_risk, AT)).review == Exposure(1, since, {"INR": 1000})
+        shown = await ledger.read(listed, PaymentFilter(status=Status.MANUAL_REVIEW), AT)
         assert [each.payment.payment_id for each in shown] == [id_of(2)]
 
     on(database, scenario)
@@ -102,18 +102,18 @@ def test_money_on_its_way_back_counts_until_it_is_there_or_a_person_must_judge(d
     async def scenario(ledger: OpenLedger) -> None:
         await review(ledger, 1, Captured("ref-1", 999, "INR"))
         scene = scene_of(ledger, {"g1": []}, clock=VirtualClock(AT))
-        await resolve(scene.world, id_of(1), FAILED)
-        money = Risk(1, NOON + timedelta(seconds=2), {"INR": 999})
-        assert await ledger.read(at_risk, AT) == AtRisk(NOTHING, NOTHING, money, NOTHING)
+        await resolve(scene.deps, id_of(1), FAILED)
+        money = Exposure(1, NOON + timedelta(seconds=2), {"INR": 999})
+        assert await ledger.read(at_risk, AT) == MoneyAtRisk(NOTHING, NOTHING, money, NOTHING)
         late = Undecided(Answer.UNREACHABLE, "HTTP_502")
         scene.gateways["g1"].reversal_answers.append(ReversalRefused("NO_BALANCE") if refused else late)
-        assert await watch_due(scene.world) == 1
+        assert await monitor_due(scene.deps) == 1
         found = await ledger.read(at_risk, AT)
         assert (found.reversing, found.stuck) == ((NOTHING, money) if refused else (money, NOTHING))
         if not refused:
             scene.clock.advance(60)
-            assert await watch_due(scene.world) == 1
-            assert await ledger.read(at_risk, AT) == AtRisk(NOTHING, NOTHING, NOTHING, NOTHING)
+            assert await monitor_due(scene.deps) == 1
+            assert await ledger.read(at_risk, AT) == MoneyAtRisk(NOTHING, NOTHING, NOTHING, NOTHING)
 
     on(database, scenario)
 
@@ -147,7 +147,7 @@ def test_nothing_is_read_but_what_is_unsettled(database: str) -> None:
         for statement in GROWN if engine.dialect.name == "postgresql" else ():
             connection.execute(text(statement))
         plans = _plans(engine, connection, lambda: at_risk(connection, AT))
-        plans += _plans(engine, connection, lambda: listed(connection, Wanted(status=Status.MANUAL_REVIEW), AT))
+        plans += _plans(engine, connection, lambda: listed(connection, PaymentFilter(status=Status.MANUAL_REVIEW), AT))
         connection.rollback()
     engine.dispose()
     reviewed = "payments_in_review_index"

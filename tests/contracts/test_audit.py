@@ -7,7 +7,7 @@ from random import Random
 from msgspec.structs import astuple
 
 from pgw.core.flow.runtime.merchant_keys import create, revoke
-from pgw.core.ledger.audit import Entry, Wanted, read
+from pgw.core.ledger.audit import AuditEntry, AuditFilter, read
 from pgw.core.ledger.configuration import CONFIGURE, SEED
 from pgw.core.ledger.engine.ledger import OpenLedger
 from tests.doubles import NOON, VirtualClock
@@ -42,7 +42,7 @@ async def _configured(ledger: OpenLedger, number: int, subject: str, actor: str,
     assert await ledger.commit(CONFIGURE, item)
 
 
-def _told(entries: list[Entry] | tuple[Entry, ...]) -> list[str]:
+def _told(entries: list[AuditEntry] | tuple[AuditEntry, ...]) -> list[str]:
     return [f"{each.actor} {each.action} {each.subject.partition(':')[0]}" for each in entries]
 
 
@@ -50,7 +50,7 @@ def test_the_log_unites_both_and_is_read_in_parts(database: str) -> None:
     async def scenario() -> None:
         async with opened(database) as ledger:
             await _story(ledger)
-            whole = tuple(await ledger.read(read, Wanted(limit=200)))
+            whole = tuple(await ledger.read(read, AuditFilter(limit=200)))
             assert _told(whole[: -len(SEED)]) == [
                 "asha configure gateway",
                 "asha key.revoke key",
@@ -68,9 +68,9 @@ def test_the_log_unites_both_and_is_read_in_parts(database: str) -> None:
     asyncio.run(scenario())
 
 
-async def _pages(ledger: OpenLedger, size: int) -> tuple[Entry, ...]:
-    found: list[Entry] = []
-    while page := await ledger.read(read, Wanted(limit=size, before=found[-1].place if found else None)):
+async def _pages(ledger: OpenLedger, size: int) -> tuple[AuditEntry, ...]:
+    found: list[AuditEntry] = []
+    while page := await ledger.read(read, AuditFilter(limit=size, before=found[-1].place if found else None)):
         assert len(page) <= size
         found += page
         assert len(found) < 50, "pages never end"
@@ -82,21 +82,21 @@ def test_filters_narrow_and_take_signs_as_they_are(database: str) -> None:
         async with opened(database) as ledger:
             await _story(ledger)
 
-            async def asked(wanted: Wanted) -> list[str]:
+            async def asked(wanted: AuditFilter) -> list[str]:
                 return _told(tuple(await ledger.read(read, wanted)))
 
-            assert await asked(Wanted(actor="ravi")) == [
+            assert await asked(AuditFilter(actor="ravi")) == [
                 "ravi configure pause",
                 "ravi key.revoke key",
                 "ravi key.create key",
             ]
-            assert await asked(Wanted(action="key.revoke")) == ["asha key.revoke key", "ravi key.revoke key"]
-            assert await asked(Wanted(actor="asha", action="configure")) == ["asha configure gateway"] * 2
-            assert await asked(Wanted(subject="key:m_1%")) == ["asha key.revoke key", "asha key.create key"]
-            assert await asked(Wanted(subject="%")) == []
-            assert await asked(Wanted(actor="asha' OR 1=1 --")) == []
+            assert await asked(AuditFilter(action="key.revoke")) == ["asha key.revoke key", "ravi key.revoke key"]
+            assert await asked(AuditFilter(actor="asha", action="configure")) == ["asha configure gateway"] * 2
+            assert await asked(AuditFilter(subject="key:m_1%")) == ["asha key.revoke key", "asha key.create key"]
+            assert await asked(AuditFilter(subject="%")) == []
+            assert await asked(AuditFilter(actor="asha' OR 1=1 --")) == []
             since = LATER + timedelta(seconds=60)
-            assert await asked(Wanted(since=since)) == ["asha configure gateway", "asha key.revoke key"]
+            assert await asked(AuditFilter(since=since)) == ["asha configure gateway", "asha key.revoke key"]
 
     asyncio.run(scenario())
 
@@ -105,7 +105,7 @@ def test_places_name_each_entry_once(database: str) -> None:
     async def scenario() -> None:
         async with opened(database) as ledger:
             await _story(ledger)
-            whole = await ledger.read(read, Wanted(limit=200))
+            whole = await ledger.read(read, AuditFilter(limit=200))
         assert len({astuple(each.place)[1:] for each in whole}) == len(whole)
 
     asyncio.run(scenario())

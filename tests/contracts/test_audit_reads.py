@@ -10,13 +10,13 @@ from msgspec import structs
 from sqlalchemy import Connection, insert, text, update
 
 from pgw.core.flow.payments.take import take
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger import audit_reads
 from pgw.core.ledger.audit_reads import Audited, audit
 from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.money.audit_rows import Line, Settlement
+from pgw.core.money.audit_rows import SettlementLine, SettlementList
 from pgw.core.payment.outcome import Verdict
 from pgw.core.payment.payment import Status
 from tests.doubles import CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, UNKNOWN, Act, request_of, scene_of
@@ -34,10 +34,10 @@ def lived(database: str) -> str:
             acts: list[Act | Verdict] = [Act(UNKNOWN, moves_money=True), GATEWAY_DECLINE, CUSTOMER_DECLINE]
             scene = scene_of(ledger, {"g1": acts, "g2": list[Act | Verdict]()})
             for number in range(6):
-                await take(scene.world, request_of(), f"key-{number}")
+                await take(scene.deps, request_of(), f"key-{number}")
                 scene.clock.advance(3)
-            assert await verify_due(scene.world) == 1
-            assert await watch_due(scene.world) == 0
+            assert await verify_due(scene.deps) == 1
+            assert await monitor_due(scene.deps) == 0
 
     asyncio.run(live())
     return database
@@ -52,7 +52,7 @@ def connection(lived: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-def _audited(connection: Connection, settlement: Settlement | None = None, **given: Any) -> Audited:
+def _audited(connection: Connection, settlement: SettlementList | None = None, **given: Any) -> Audited:
     connection.commit()
     engine = connection.engine
     with engine.connect() as other:
@@ -86,7 +86,7 @@ def test_what_a_hand_has_changed_is_found(connection: Connection) -> None:
 def test_what_gateways_settled_is_compared(connection: Connection) -> None:
     won = text("SELECT payment_id, attempt_number, gateway_id FROM attempts WHERE status = 'SUCCESS'")
     lines = [
-        Line(
+        SettlementLine(
             payment_id=str(payment_id),
             attempt_number=number,
             gateway_id=gateway_id,
@@ -96,11 +96,11 @@ def test_what_gateways_settled_is_compared(connection: Connection) -> None:
         )
         for payment_id, number, gateway_id in connection.execute(won)
     ]
-    assert _broken(_audited(connection, Settlement(lines))) == set()
-    assert _broken(_audited(connection, Settlement(lines[1:], ("g1", "g2")))) == {"I2"}
+    assert _broken(_audited(connection, SettlementList(lines))) == set()
+    assert _broken(_audited(connection, SettlementList(lines[1:], ("g1", "g2")))) == {"I2"}
     for nobody in ("019b8e07-0000-7000-8000-000000000000", "no id at all"):
         stranger = structs.replace(lines[0], payment_id=nobody)
-        assert _broken(_audited(connection, Settlement([*lines, stranger]))) == {"I4"}
+        assert _broken(_audited(connection, SettlementList([*lines, stranger]))) == {"I4"}
 
 
 def test_minutes_are_a_recount_of_the_events(connection: Connection) -> None:

@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import Connection, Engine, delete, event, insert, select, text, update
 
 from pgw.core.flow.money import recount
-from pgw.core.flow.money.invariant_check import Auditor
+from pgw.core.flow.money.invariant_check import InvariantCheck
 from pgw.core.ledger import audit_samples
-from pgw.core.ledger.audit_reads import Heard, hear, last_position, position_since
-from pgw.core.ledger.audit_samples import compared, countable, looked_at_again, sampled
+from pgw.core.ledger.audit_reads import EventScan, last_position, position_since, scan
+from pgw.core.ledger.audit_samples import compared, countable, sampled, sampled_again
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.gauges import gauges
 from pgw.core.ledger.outbox import REQUEUED
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.ledger.violations import SeenIn, opened
+from pgw.core.ledger.violations import Evidence, opened
 from pgw.core.payment.payment import Status
 from tests.contracts.aged import MINUTE, PAYMENTS, auditors, do, on, set_status
 from tests.doubles import NOON, VirtualClock
@@ -39,7 +39,7 @@ def test_events_are_judged_with_the_payments_they_tell_of(aged: str, hand: Engin
         do(hand, delete(outbox).where(outbox.c.position == place))
         assert await auditor.step() == 1
         (found,) = await ledger.read(opened)
-        assert (found.invariant, found.seen_in) == ("I8", SeenIn.EVENTS)
+        assert (found.invariant, found.seen_in) == ("I8", Evidence.EVENTS)
         do(hand, insert(outbox).values(event=row["event"], published=row["published"]))
         clock.advance(5)
         await auditor.step()
@@ -87,7 +87,7 @@ def test_a_minute_that_is_no_recount_of_its_events_is_found_and_cleared(
     """I9, in however many pages; the minute it is about is recounted again until it is right."""
     monkeypatch.setattr(recount, "PAGE", page)
 
-    async def rounds(auditor: Auditor, clock: VirtualClock) -> int:
+    async def rounds(auditor: InvariantCheck, clock: VirtualClock) -> int:
         """Step through the recounts of four minutes."""
         found = 0
         for _ in range(4):
@@ -184,7 +184,7 @@ def _plans(engine: Engine, *reads: Callable[[Connection], object]) -> list[str]:
 def test_no_look_walks_through_a_whole_table(aged: str, hand: Engine) -> None:
     """A ledger of millions of rows is asked through its indexes alone; but for the violations, which are few."""
     do(hand, set_status(Status.FAILURE), _minute("g1", NOON, 1), _minute("g1", NOON + 5 * MINUTE, 1))
-    later, heard, wrong = NOON + timedelta(hours=1), Heard(only_counts=True), list[str]()
+    later, heard, wrong = NOON + timedelta(hours=1), EventScan(only_counts=True), list[str]()
 
     def first(connection: Connection) -> object:
         wrong.extend(each.payment_id for each in sampled(connection, NOON - MINUTE) if each.found)
@@ -193,9 +193,9 @@ def test_no_look_walks_through_a_whole_table(aged: str, hand: Engine) -> None:
     plans = _plans(
         hand,
         first,
-        lambda connection: looked_at_again(connection, wrong),
+        lambda connection: sampled_again(connection, wrong),
         lambda connection: countable(connection, later) == countable(connection, later, NOON) == NOON,
-        lambda connection: hear(connection, heard, position_since(connection, NOON)),
+        lambda connection: scan(connection, heard, position_since(connection, NOON)),
         lambda connection: compared(connection, NOON, heard, 0, 10 * PAYMENTS),
         lambda connection: opened(connection) == [],
         lambda connection: gauges(connection, later),

@@ -7,20 +7,20 @@ from random import Random
 
 import msgspec
 
-from pgw.core.breakers.breaker import Breaker, Caller, Cause, Key, Lease, State
+from pgw.core.breakers.breaker import Breaker, Caller, Key, Lease, State, TransitionCause
 from pgw.core.breakers.override import Override
 from pgw.core.events import Event
 from pgw.core.ids import uuid7
 from pgw.core.ledger.breaker_history import (
     AUTOMATIC,
     TRANSITION,
-    Entry,
-    Place,
+    HistoryCursor,
+    HistoryRow,
     Scope,
     Transition,
     history,
-    item_of,
     last_shared,
+    transition_write,
 )
 from pgw.core.ledger.configuration import CONFIGURE, SEED, breaker_subject
 from pgw.core.ledger.engine.ledger import OpenLedger
@@ -39,14 +39,14 @@ OPEN = Breaker(
     trips=1,
     unwell_from=990.125,
     open_s=30.0,
-    cause=Cause.FAILURE_RATE,
+    cause=TransitionCause.FAILURE_RATE,
     incident_from=990.125,
 )
 
 
 def moved(number: int, key: Key = RAZORPAY, *, scope: Scope = "shared", epoch: int = 1, seconds: float = 0) -> Item:
     """Lay out one transition to OPEN; its id grows with the number."""
-    return item_of(
+    return transition_write(
         Transition(
             event_id=id_of(number),
             key=key,
@@ -149,7 +149,7 @@ async def _filled(ledger: OpenLedger) -> None:
         assert await ledger.commit(CONFIGURE, item)
 
 
-def _ids(entries: list[Entry]) -> list[str]:
+def _ids(entries: list[HistoryRow]) -> list[str]:
     """Name each entry: `t` and the number of a transition, `o` and the number of an override."""
     numbers = {id_of(number): f"t{number}" for number in range(1, 5)}
     return [numbers.get(each.place.entry_id) or f"o{int(each.place.entry_id) - len(SEED)}" for each in entries]
@@ -172,8 +172,8 @@ def test_history_unites_what_moved_and_what_was_ordered_newest_first(database: s
             entries = await ledger.read(history, gateway, method, None, 50)
             assert _ids(list(entries)) == expected, (gateway, method)
         cleared, own, *_ = await ledger.read(history, "razorpay", "UPI", None, 50)
-        assert own == Entry(
-            place=Place(NOON + timedelta(seconds=5), "transition", id_of(4)),
+        assert own == HistoryRow(
+            place=HistoryCursor(NOON + timedelta(seconds=5), "transition", id_of(4)),
             gateway_id="razorpay",
             payment_method="UPI",
             scope="process",
@@ -200,7 +200,7 @@ def test_pages_of_any_size_are_the_whole_history(database: str) -> None:
         await _filled(ledger)
         whole = list(await ledger.read(history, None, None, None, 50))
         for size in range(1, 10):
-            seen: list[Entry] = []
+            seen: list[HistoryRow] = []
             while page := await ledger.read(history, None, None, seen[-1].place if seen else None, size):
                 assert len(page) <= size
                 seen += page
@@ -219,14 +219,14 @@ def test_the_last_shared_value_of_each_breaker_comes_back_whole(database: str) -
             state=State.HALF_OPEN,
             epoch=2,
             since=1.0,
-            cause=Cause.OPEN_TIME_OVER,
+            cause=TransitionCause.OPEN_TIME_OVER,
             incident_from=0.5,
             leases=(Lease("w1:ff", 12.25),),
             probes_given=1,
             callers={"w1": Caller(3.5, trips=True)},
             released=12,
         )
-        item = item_of(
+        item = transition_write(
             Transition(
                 event_id=uuid7(NOON, Random(1)),
                 key=HDFC,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine.writer import LedgerUnavailable, WriteRefused
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
 from tests.ledgers import at_once, closes, gated, id_of, opened, opens, rows
@@ -145,7 +145,7 @@ def _fails_alone(database: str, poison: dict[str, Any]) -> None:
             writes = [(OPEN, opens(n) if n != 13 else bad) for n in range(1, 31)]
             fates = await at_once(ledger, gated(ledger), [*writes, (CLOSE, closes(40))])
             refusals = {n: fate for n, fate in enumerate(fates, start=1) if fate is not True}
-            assert {n: type(fate) for n, fate in refusals.items()} == {13: ItemRefused}
+            assert {n: type(fate) for n, fate in refusals.items()} == {13: WriteRefused}
             written = [row["payment_id"] for row in await rows(ledger, payments)]
             assert written == sorted(id_of(n) for n in (*range(31), 40) if n != 13)
             assert len(await rows(ledger, outbox)) == 2
@@ -172,7 +172,7 @@ def test_poisoned_items_of_different_phases_fail_alone(database: str) -> None:
             opening = [(OPEN, opens(n, **bad.get(n, {}))) for n in range(1, 41)]
             fates = await at_once(ledger, gated(ledger), [*opening, *closing])
             told = dict(zip([*range(1, 41), 41, 42, 43], fates, strict=True))
-            assert [n for n, fate in told.items() if isinstance(fate, ItemRefused)] == [*sorted(bad), 42]
+            assert [n for n, fate in told.items() if isinstance(fate, WriteRefused)] == [*sorted(bad), 42]
             assert [n for n, fate in told.items() if fate is True] == [n for n in range(1, 44) if n not in {*bad, 42}]
             assert len(await rows(ledger, outbox)) == 4
 

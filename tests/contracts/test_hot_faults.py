@@ -8,8 +8,8 @@ import pytest
 
 from pgw.core.breakers.breaker import Breaker
 from pgw.core.hot.on_redis import CONNECTIONS, OnRedis, connect
-from pgw.core.hot.stream import Entry, Stream
-from pgw.core.ports import Heartbeat, Held, HotUnavailable
+from pgw.core.hot.stream import Stream, StreamEntry
+from pgw.core.ports import Heartbeat, HotUnavailable, StoredBreaker
 from tests.core.hot.mortal import MortalRedis
 from tests.core.hot.streams import (
     GROUP,
@@ -35,7 +35,7 @@ def _calls(hot: OnRedis, stream: Stream) -> list[Callable[[], Awaitable[object]]
     """Name every call there is."""
     return [
         lambda: hot.read_breakers([RAZORPAY]),
-        lambda: hot.swap_breaker(RAZORPAY, Held(Breaker(), None), Breaker(trips=1)),
+        lambda: hot.swap_breaker(RAZORPAY, StoredBreaker(Breaker(), None), Breaker(trips=1)),
         lambda: hot.changed_slices(0, {}),
         lambda: hot.beat(BEAT),
         stream.state,
@@ -44,7 +44,7 @@ def _calls(hot: OnRedis, stream: Stream) -> list[Callable[[], Awaitable[object]]
         lambda: stream.deliver("worker", 1, 100),
         lambda: stream.claim("worker", 0, 1),
         lambda: stream.apply("worker", [1], once([1])),
-        lambda: stream.bury("worker", Entry(1, b"", 1), "reason"),
+        lambda: stream.bury("worker", StreamEntry(1, b"", 1), "reason"),
         stream.trim,
         stream.lag,
         lambda: stream.reset(LEDGER_ID, 3, once([1])),
@@ -174,7 +174,7 @@ def test_a_call_whose_answer_was_lost_is_not_made_again() -> None:
         async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listening:
             hot = OnRedis(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0")
             with pytest.raises(HotUnavailable):
-                await hot.swap_breaker(RAZORPAY, Held(Breaker(), None), Breaker(trips=1))
+                await hot.swap_breaker(RAZORPAY, StoredBreaker(Breaker(), None), Breaker(trips=1))
             await hot.close()
         assert [b"{pgw}:breaker:razorpay:UPI" in said for said in swaps] == [True]
 
@@ -203,7 +203,7 @@ def test_a_caller_that_gives_up_leaves_no_answer_behind_for_the_next(redis_url: 
                 task.cancel()
                 await asyncio.wait({task})
                 _, breakers = await hot.read_breakers([RAZORPAY])
-                assert breakers == {RAZORPAY: Held(Breaker(), None)}
+                assert breakers == {RAZORPAY: StoredBreaker(Breaker(), None)}
                 assert [each.number for each in await stream.deliver("worker", 1, 0)] == [turns + 1]
 
     asyncio.run(scenario())

@@ -7,7 +7,7 @@ import pytest
 
 from pgw.core.hot.on_redis import connect
 from pgw.core.hot.scripts import NEXT_GENERATION
-from pgw.core.hot.stream import SLICES_A_CALL, Entry, StreamState
+from pgw.core.hot.stream import SLICES_A_CALL, StreamEntry, StreamState
 from tests.core.hot.streams import (
     GROUP,
     KEY,
@@ -64,7 +64,7 @@ def test_on_a_live_stream_pending_entries_vanish_and_those_above_are_appended_ag
             assert await stream.append(10, entries_from(11, 1)) == 6
             assert await stream.append(6, entries_from(7, 5)) == 11
             again = await stream.deliver("worker", 100, 0)
-            assert again == [Entry(number, event(number), 1) for number in range(7, 12)]
+            assert again == [StreamEntry(number, event(number), 1) for number in range(7, 12)]
             assert await stream.apply("worker", numbers(again), once(numbers(again))) == set()
             assert await counted(redis_url) == once(range(1, 12))
 

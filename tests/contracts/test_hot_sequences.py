@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgw.core.hot.stream import Entry, Stream
+from pgw.core.hot.stream import Stream, StreamEntry
 from tests.core.hot.streams import begun, counted, entries_from, numbers, once, pending
 from tests.services import ask_redis
 
@@ -34,7 +34,7 @@ class Play:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.top = 0
-        self.given: dict[str, dict[int, Entry]] = {worker: {} for worker in WORKERS}
+        self.given: dict[str, dict[int, StreamEntry]] = {worker: {} for worker in WORKERS}
         self.owner: dict[int, str] = {}
         self.counts: set[int] = set()
         self.buried: set[int] = set()
@@ -68,7 +68,7 @@ class Play:
         await self.step("claim", WORKERS[0], 1000)
         await self.step("apply", WORKERS[0], 10_000)
 
-    def _receives(self, worker: str, entries: Sequence[Entry]) -> None:
+    def _receives(self, worker: str, entries: Sequence[StreamEntry]) -> None:
         self.given[worker].update((each.number, each) for each in entries)
         self.owner.update((each.number, worker) for each in entries)
 

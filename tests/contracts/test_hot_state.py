@@ -9,17 +9,17 @@ import msgspec
 import pytest
 
 from pgw.core.breakers.breaker import Breaker, Caller, Lease, State
-from pgw.core.hot.in_process import KEPT_S, InProcess
+from pgw.core.hot.in_process import KEPT_S, InProcessHotState
 from pgw.core.hot.on_redis import SLICES_A_TRIP, OnRedis, connect
 from pgw.core.hot.stream import Stream
 from pgw.core.metrics.counters import SLICE_S, Increments
-from pgw.core.ports import Heartbeat, Held, HotState, HotUnavailable
+from pgw.core.ports import Heartbeat, HotState, HotUnavailable, StoredBreaker
 from tests.core.hot.streams import GROUP, KEY, event
 from tests.doubles import LEDGER_ID, NOON, VirtualClock
 from tests.services import ask_redis
 
 RAZORPAY, HDFC = ("razorpay", "UPI"), ("hdfc", "UPI")
-NEVER_STORED = Held(Breaker(), None)
+NEVER_STORED = StoredBreaker(Breaker(), None)
 SLICE = int(NOON.timestamp()) // SLICE_S
 TIME = "local time = redis.call('TIME') return string.format('%d.%06d', time[1], time[2])"
 SICK = Breaker(
@@ -52,7 +52,7 @@ class Bench:
 @asynccontextmanager
 async def _in_process() -> AsyncIterator[Bench]:
     clock = VirtualClock()
-    hot = InProcess(clock)
+    hot = InProcessHotState(clock)
 
     async def count(increments: Increments) -> None:
         hot.apply(increments)
@@ -260,7 +260,7 @@ def test_a_process_that_falls_silent_no_longer_counts_as_living(run: Run) -> Non
 def test_in_process_slices_older_than_any_window_are_dropped() -> None:
     async def scenario() -> None:
         clock = VirtualClock()
-        hot = InProcess(clock)
+        hot = InProcessHotState(clock)
         oldest = SLICE - KEPT_S // SLICE_S
         hot.apply({oldest: {"a": 1}, oldest - 1: {"a": 1}, SLICE: {"a": 1}})
         assert {oldest, SLICE} == set((await hot.changed_slices(0, {})).counts)
@@ -313,7 +313,7 @@ def test_a_breaker_that_cannot_be_read_is_as_good_as_never_stored(redis_url: str
         async with _on_redis(redis_url) as bench:
             ask_redis(redis_url, "SET", "{pgw}:breaker:razorpay:UPI", text)
             _, breakers = await bench.hot.read_breakers([RAZORPAY])
-            assert Held(Breaker(), text.encode()) == breakers[RAZORPAY]
+            assert StoredBreaker(Breaker(), text.encode()) == breakers[RAZORPAY]
             assert await bench.hot.swap_breaker(RAZORPAY, NEVER_STORED, SICK) is False
             assert await bench.hot.swap_breaker(RAZORPAY, breakers[RAZORPAY], SICK) is True
 

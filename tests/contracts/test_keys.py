@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.exc import DBAPIError
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.runtime.merchant_keys import KEYS_LIMIT_S, Keyring, create, revoke
+from pgw.core.flow.runtime.merchant_keys import KEYS_LIMIT_S, MerchantKeys, create, revoke
 from pgw.core.ledger.audit import entry
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.store import open_engine
@@ -130,7 +130,7 @@ def test_of_two_who_revoke_at_once_one_is_written(database: str) -> None:
 def test_a_keyring_knows_what_the_ledger_knew_at_its_last_look(database: str) -> None:
     async def scenario() -> None:
         async with opened(database) as ledger, opened(database) as elsewhere:
-            keyring = Keyring(ledger, VirtualClock())
+            keyring = MerchantKeys(ledger, VirtualClock())
             await keyring.refresh()
             (key, told), (other, _) = await made(elsewhere, 1), await made(elsewhere, 2, "m_002")
             assert keyring.holder(f"Bearer {key}") is None
@@ -161,7 +161,7 @@ def test_a_keyring_reads_keys_only_when_there_is_a_change(database: str) -> None
     async def scenario() -> None:
         async with opened(database) as ledger:
             counting = Counting(ledger)
-            keyring = Keyring(counting, VirtualClock())
+            keyring = MerchantKeys(counting, VirtualClock())
             for _ in range(3):
                 await keyring.refresh()
             _, told = await made(ledger, 1)
@@ -182,7 +182,7 @@ def test_keys_nobody_could_look_at_for_long_open_nothing(database: str) -> None:
         clock = VirtualClock()
         async with opened(database) as ledger:
             key, _ = await made(ledger, 1)
-            keyring = Keyring(ledger, clock)
+            keyring = MerchantKeys(ledger, clock)
             await keyring.refresh()
             clock.advance(KEYS_LIMIT_S)
             assert keyring.holder(f"Bearer {key}") == "m_001"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgw.core.flow.metrics.minutes import item_of
+from pgw.core.flow.metrics.minutes import minute_write
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.metrics_history import RECORD_MINUTE, Minute, minutes_of
 from pgw.core.metrics.counters import Counts, bucket_of
@@ -39,7 +39,7 @@ def _on(database: str, scenario: Callable[[OpenLedger], Awaitable[None]]) -> Non
 
 
 async def _write(ledger: OpenLedger, counts: dict[str, int], cell: Any = CELL, minute: int = MINUTE) -> bool:
-    return await ledger.commit(RECORD_MINUTE, item_of(cell, minute, Counts(counts)))
+    return await ledger.commit(RECORD_MINUTE, minute_write(cell, minute, Counts(counts)))
 
 
 async def _counts(ledger: OpenLedger) -> list[Any]:

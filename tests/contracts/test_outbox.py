@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.leader import SoleLeader
 from pgw.core.flow.metrics.relay import Relay
 from pgw.core.ledger.engine import on_postgres
 from pgw.core.ledger.engine.ledger import OpenLedger
@@ -49,7 +49,7 @@ def _on(database: str, scenario: Scenario) -> None:
 
 
 def _relay(ledger: OpenLedger) -> Relay:
-    return Relay(ledger, LEDGER_ID, Alone(), VirtualClock())
+    return Relay(ledger, LEDGER_ID, SoleLeader(), VirtualClock())
 
 
 def test_events_are_numbered_in_the_order_of_their_positions(database: str) -> None:
@@ -169,7 +169,7 @@ def test_two_relays_and_commits_in_any_order_leave_no_gap_and_no_duplicate(own_d
 @pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
 def test_numbering_looks_up_what_it_numbers_however_much_waits(own_database: str) -> None:
     """Planned on an empty table, as a new ledger's first relay does, and run when a hundred thousand events wait."""
-    statements = on_postgres.Statements(PUBLISH)
+    statements = on_postgres.PostgresStatements(PUBLISH)
     with administrator(own_database) as session:
         session.execute("ALTER TABLE outbox SET (autovacuum_enabled = off)")
         session.execute(on_postgres.PLANNING)

@@ -4,14 +4,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from random import Random
 
-from pgw.core.breakers.admission import Standing
-from pgw.core.breakers.breaker import Breaker, Cause, Key, Rules, Sign, State
+from pgw.core.breakers.admission import Admission
+from pgw.core.breakers.breaker import Breaker, CallOutcome, Key, Rules, State, TransitionCause
 from pgw.core.flow.breakers.circuit import Breakers
 from pgw.core.flow.runtime.clock import SystemClock
 from pgw.core.hot.on_redis import OnRedis
 
 KEY: Key = ("razorpay", "UPI")
-HALF_OPEN = Standing(State.HALF_OPEN)
+HALF_OPEN = Admission(State.HALF_OPEN)
 LIVE = frozenset({"w0", "w1", "w2", "w3"})
 
 
@@ -23,7 +23,9 @@ def test_a_stampede_on_redis_lets_three_through_and_a_dead_probers_lease_ends(re
                 stack.push_async_callback(store.close)
             _, found = await stores[0].read_breakers((KEY,))
             # Its open time has long been over.
-            opened = Breaker(state=State.OPEN, epoch=1, since=1.0, until=2.0, trips=1, cause=Cause.FAILURE_RATE)
+            opened = Breaker(
+                state=State.OPEN, epoch=1, since=1.0, until=2.0, trips=1, cause=TransitionCause.FAILURE_RATE
+            )
             assert await stores[0].swap_breaker(KEY, found[KEY], opened)
             fleet = [
                 Breakers(name, SystemClock(), Random(name), store, Rules, lambda: None, shared=True)
@@ -39,7 +41,7 @@ def test_a_stampede_on_redis_lets_three_through_and_a_dead_probers_lease_ends(re
 
             # One of them reports that nobody is to blame: its lease is free, for one that dies at once.
             prober, admission = given[0]
-            prober.record(admission, Sign.NOTHING, 20)
+            prober.record(admission, CallOutcome.NOTHING, 20)
             await prober.step((KEY,), {}, LIVE)
             dying = await prober.admit(KEY, HALF_OPEN, 0.0)
             assert dying is not None

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.resolve import close_review, resolve
-from pgw.core.ledger.audit_reads import cases
+from pgw.core.ledger.audit_reads import payment_rows
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, audit_log, outbox, payments, transfers, watches
@@ -21,7 +21,7 @@ from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.payment.payment import Payment, Status
 from pgw.core.ports import Reference
 from pgw.core.verification.enquiry import Finding, GaveUp, Pending, ReversalRefused, Undecided
-from pgw.core.writes.resolution import Outcome, Resolution
+from pgw.core.writes.resolution import Resolution, ResolvedAs
 from tests.doubles import CUSTOMER_DECLINE, NOON, UNKNOWN, Entry, Scene, VirtualClock, scene_of
 from tests.ledgers import claims, closes, id_of, opened, opens, rows, settles
 
@@ -32,7 +32,7 @@ PAYMENT = id_of(1)
 
 def said(outcome: str, actor: str = "asha", evidence: str | dict[str, str] | None = "UTR 1234") -> Resolution:
     """Say what became of a payment."""
-    return Resolution(outcome=Outcome(outcome), actor=actor, reason="INC-7", evidence=evidence)
+    return Resolution(outcome=ResolvedAs(outcome), actor=actor, reason="INC-7", evidence=evidence)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Court:
 
     async def resolve(self, outcome: str, **more: Any) -> Payment:
         """Say what became of it."""
-        return await resolve(self.scene.world, PAYMENT, said(outcome, **more))
+        return await resolve(self.scene.deps, PAYMENT, said(outcome, **more))
 
     async def refused(self, work: Awaitable[Payment]) -> str:
         """Return why a word was not taken."""
@@ -65,14 +65,14 @@ class Court:
 
     async def sound(self) -> bool:
         """Whether nothing about the payment breaks an invariant."""
-        (case,) = await self.ledger.read(cases, [PAYMENT])
+        (case,) = await self.ledger.read(payment_rows, [PAYMENT])
         assert check(case) == ()
         return True
 
     async def look(self, after: timedelta = timedelta(days=6)) -> None:
         """Let the watches that are due by then be looked at."""
         self.scene.clock.advance(after.total_seconds())
-        assert await watch_due(self.scene.world) == 1
+        assert await monitor_due(self.scene.deps) == 1
 
 
 async def in_review(ledger: OpenLedger, found: Any) -> Court:
@@ -224,8 +224,8 @@ def test_of_two_people_at_once_one_is_heard(database: str) -> None:
     on(database, OTHER_AMOUNT, scenario)
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_what_waits_for_no_person_is_not_resolved(database: str, outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", list(ResolvedAs))
+def test_what_waits_for_no_person_is_not_resolved(database: str, outcome: ResolvedAs) -> None:
     async def run() -> None:
         async with opened(database) as ledger:
             for write in ((OPEN, opens(1)), (CLOSE, closes(1, UNKNOWN))):
@@ -234,14 +234,14 @@ def test_what_waits_for_no_person_is_not_resolved(database: str, outcome: Outcom
             assert "PENDING_VERIFICATION" in await court.refused(court.resolve(outcome))
             assert await rows(ledger, audit_log) == []
             with pytest.raises(PgwError) as refusal:
-                await resolve(court.scene.world, id_of(2), said(outcome))
+                await resolve(court.scene.deps, id_of(2), said(outcome))
             assert refusal.value.code is Code.NOT_FOUND
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_a_watch_that_began_in_review_follows_the_word(database: str, outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", list(ResolvedAs))
+def test_a_watch_that_began_in_review_follows_the_word(database: str, outcome: ResolvedAs) -> None:
     """Its owner came back with a decline, meanwhile: a success must not be given back by the watch of that decline."""
 
     async def scenario(court: Court) -> None:
@@ -249,7 +249,7 @@ def test_a_watch_that_began_in_review_follows_the_word(database: str, outcome: O
         assert (await court.one(watches))["state"] == "WATCHING"
         await court.resolve(outcome)
         watch = await court.one(watches)
-        expected = ("OVER", None) if outcome is Outcome.SUCCESS else ("REVERSING", court.scene.clock.now())
+        expected = ("OVER", None) if outcome is ResolvedAs.SUCCESS else ("REVERSING", court.scene.clock.now())
         assert (watch["state"], watch["next_check_at"]) == expected
         assert await court.sound()
 
@@ -263,14 +263,14 @@ SUSPENSE_GIVEN = ("resolution", "suspense", "merchant:m_001", 999, "INR")
 @pytest.mark.parametrize(
     ("outcome", "state", "booked"),
     [
-        (Outcome.SUCCESS, "OVER", [SUSPENSE_GIVEN, UNMATCHED]),
-        (Outcome.FAILURE, "REVERSED", [SUSPENSE_RETURNED, UNMATCHED]),
+        (ResolvedAs.SUCCESS, "OVER", [SUSPENSE_GIVEN, UNMATCHED]),
+        (ResolvedAs.FAILURE, "REVERSED", [SUSPENSE_RETURNED, UNMATCHED]),
     ],
-    ids=lambda each: str(each) if isinstance(each, Outcome) else "",
+    ids=lambda each: str(each) if isinstance(each, ResolvedAs) else "",
 )
 @pytest.mark.parametrize("days", [1, 6], ids=["while it is watched", "after its gateway's last word"])
 def test_money_that_is_booked_waits_for_the_word_whatever_a_watch_finds(
-    database: str, days: int, outcome: Outcome, state: str, booked: list[tuple[Any, ...]]
+    database: str, days: int, outcome: ResolvedAs, state: str, booked: list[tuple[Any, ...]]
 ) -> None:
     """Its owner came back with a decline, meanwhile: the watch of that decline sees the money that is in review."""
 
@@ -285,7 +285,7 @@ def test_money_that_is_booked_waits_for_the_word_whatever_a_watch_finds(
         )
         assert (gateway.reversed, await court.sound()) == ({}, True)
         await court.resolve(outcome)
-        assert await watch_due(court.scene.world) == (outcome is Outcome.FAILURE)
+        assert await monitor_due(court.scene.deps) == (outcome is ResolvedAs.FAILURE)
         assert ((await court.one(watches))["state"], await court.moved()) == (state, booked)
         assert await court.sound()
 
@@ -362,14 +362,14 @@ class TestCloseReview:
     def test_it_went_back_says_a_person(self, database: str) -> None:
         async def scenario(court: Court) -> None:
             await self.stuck(court)
-            await close_review(court.scene.world, PAYMENT, 1, said("FAILURE", actor="ravi"))
+            await close_review(court.scene.deps, PAYMENT, 1, said("FAILURE", actor="ravi"))
             watch = await court.one(watches)
             assert (watch["state"], watch["next_check_at"]) == ("OVER", None)
             assert await court.moved() == [("reversal", "suspense", "gateway:g1", 999, "INR"), UNMATCHED]
             assert (await court.one(attempts))["status"] == "REVERSED"
             noted = sorted(row["actor"] for row in await rows(court.ledger, audit_log))
             assert (noted, await court.sound()) == (["asha", "ravi"], True)
-            await close_review(court.scene.world, PAYMENT, 1, said("FAILURE"))
+            await close_review(court.scene.deps, PAYMENT, 1, said("FAILURE"))
             assert len(await rows(court.ledger, audit_log)) == 2
 
         on(database, OTHER_AMOUNT, scenario)
@@ -384,12 +384,12 @@ class TestCloseReview:
 
     def test_only_what_waits_for_a_person_is_closed(self, database: str) -> None:
         async def scenario(court: Court) -> None:
-            world = court.scene.world
-            assert "MANUAL_REVIEW" in await court.refused(close_review(world, PAYMENT, 1, said("FAILURE")))
+            deps = court.scene.deps
+            assert "MANUAL_REVIEW" in await court.refused(close_review(deps, PAYMENT, 1, said("FAILURE")))
             await court.resolve("FAILURE")
-            assert "WATCHING" in await court.refused(close_review(world, PAYMENT, 1, said("FAILURE")))
+            assert "WATCHING" in await court.refused(close_review(deps, PAYMENT, 1, said("FAILURE")))
             with pytest.raises(PgwError) as refusal:
-                await close_review(world, PAYMENT, 2, said("FAILURE"))
+                await close_review(deps, PAYMENT, 2, said("FAILURE"))
             assert refusal.value.code is Code.NOT_FOUND
 
         on(database, GAVE_UP, scenario)

@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.resolve import _ending
-from pgw.core.ledger.audit_reads import cases
+from pgw.core.ledger.audit_reads import payment_rows
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.late_captures import CLAIM_WATCH, FIND_MONEY
+from pgw.core.ledger.late_captures import BOOK_LATE_CAPTURE, CLAIM_MONITOR
 from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.resolutions import RESOLVE, last_called
@@ -26,8 +26,8 @@ from pgw.core.money.invariants import check
 from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.ports import Reference
 from pgw.core.verification.enquiry import CHECK_LEASE, GaveUp
-from pgw.core.writes.resolution import Outcome, Resolution
-from pgw.core.writes.verification import finding_money
+from pgw.core.writes.resolution import Resolution, ResolvedAs
+from pgw.core.writes.verification import late_capture
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, NOON, UNKNOWN, Entry, Scene, VirtualClock, scene_of
 from tests.ledgers import Fates, Write, administrator, claims, closes, id_of, opened, opens, rows, settles
 from tests.seams.serving import wait_until
@@ -56,13 +56,13 @@ async def _given_up(ledger: OpenLedger) -> None:
     await _write(ledger, (OPEN, opens(1)), (CLOSE, end), (CLAIM, claim), (SETTLE, settled))
 
 
-async def _resolution(scene: Scene, ledger: OpenLedger, outcome: Outcome) -> Write:
+async def _resolution(scene: Scene, ledger: OpenLedger, outcome: ResolvedAs) -> Write:
     """Lay out a person's word as of now."""
     stored = await ledger.read(by_id, PAYMENT)
     assert stored is not None
     said = Resolution(outcome=outcome, actor="asha", reason="INC-7", evidence="UTR 1234")
     attempt = await ledger.read(last_called, PAYMENT)
-    return RESOLVE, dict(await _ending(scene.world, stored.payment, attempt, said))
+    return RESOLVE, dict(await _ending(scene.deps, stored.payment, attempt, said))
 
 
 @contextmanager
@@ -98,7 +98,7 @@ async def _race(database: str, table: str, one: OpenLedger, first: Write, second
 
 async def _ends(ledger: OpenLedger) -> tuple[Any, ...]:
     """Return where payment, attempt and watches stand, and what was booked; it breaks no invariant."""
-    (case,) = await ledger.read(cases, [PAYMENT])
+    (case,) = await ledger.read(payment_rows, [PAYMENT])
     assert check(case) == ()
     (payment,) = await rows(ledger, payments)
     (attempt,) = await rows(ledger, attempts)
@@ -120,7 +120,7 @@ async def _wait_weeks(scene: Scene) -> None:
     """Let every watch come to its end."""
     for _ in range(LOOKS):
         scene.clock.advance(timedelta(days=1).total_seconds())
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
 
 
 def test_a_late_decline_beside_the_word_success_is_watched_no_more(own_database: str) -> None:
@@ -128,7 +128,7 @@ def test_a_late_decline_beside_the_word_success_is_watched_no_more(own_database:
 
     async def scenario(scene: Scene, ledger: OpenLedger) -> None:
         await _given_up(ledger)
-        word = await _resolution(scene, ledger, Outcome.SUCCESS)
+        word = await _resolution(scene, ledger, ResolvedAs.SUCCESS)
         decline = CLOSE, closes(1, CUSTOMER_DECLINE, at=LATE)
         assert await _race(own_database, "attempts", ledger, decline, word) == [True, True]
         assert await _ends(ledger) == ("SUCCESS", "SUCCESS", ["OVER"], ["capture"])
@@ -145,9 +145,9 @@ def test_money_found_beside_the_word_success_goes_back_and_the_word_is_refused(o
         decline = closes(1, CUSTOMER_DECLINE, at=LATE)
         named = {"payment_id": PAYMENT, "attempt_number": 1, "gateway_id": "g1", "claimed_until": LATE + CHECK_LEASE}
         claim = {**named, "due_at": decline["watch_next_check_at"]}
-        await _write(ledger, (CLOSE, decline), (CLAIM_WATCH, claim))
-        word = await _resolution(scene, ledger, Outcome.SUCCESS)
-        found = FIND_MONEY, finding_money(named, CAPTURED, LATE, id_of(2))
+        await _write(ledger, (CLOSE, decline), (CLAIM_MONITOR, claim))
+        word = await _resolution(scene, ledger, ResolvedAs.SUCCESS)
+        found = BOOK_LATE_CAPTURE, late_capture(named, CAPTURED, LATE, id_of(2))
         assert await _race(own_database, "watches", ledger, found, word) == [True, False]
         assert await _ends(ledger) == ("MANUAL_REVIEW", "FAILURE", ["REVERSING"], ["duplicate_capture"])
         await _wait_weeks(scene)
@@ -159,7 +159,7 @@ def test_money_found_beside_the_word_success_goes_back_and_the_word_is_refused(o
 def test_a_late_capture_beside_the_word_failure_goes_back(own_database: str) -> None:
     async def scenario(scene: Scene, ledger: OpenLedger) -> None:
         await _given_up(ledger)
-        word = await _resolution(scene, ledger, Outcome.FAILURE)
+        word = await _resolution(scene, ledger, ResolvedAs.FAILURE)
         capture = CLOSE, closes(1, CAPTURED, at=LATE)
         assert await _race(own_database, "attempts", ledger, capture, word) == [True, True]
         assert await _ends(ledger) == ("FAILURE", "FAILURE", ["REVERSING"], ["unmatched"])

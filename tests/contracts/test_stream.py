@@ -6,7 +6,7 @@ import pytest
 
 from pgw.core.hot import stream as stream_module
 from pgw.core.hot.on_redis import ANSWER_WITHIN_S
-from pgw.core.hot.stream import ENTRIES_A_CALL, Entry, Lag, StreamState
+from pgw.core.hot.stream import ENTRIES_A_CALL, Lag, StreamEntry, StreamState
 from pgw.core.ports import HotUnavailable
 from tests.core.hot.streams import (
     GROUP,
@@ -65,7 +65,7 @@ def test_what_is_appended_is_delivered_in_its_order_once(redis_url: str) -> None
             assert stored(redis_url) == count
             first = await stream.deliver("worker-1", 300, 0)
             second = await another.deliver("worker-2", 300, 0)
-            assert [*first, *second] == [Entry(number, event(number), 1) for number in range(1, count + 1)]
+            assert [*first, *second] == [StreamEntry(number, event(number), 1) for number in range(1, count + 1)]
             assert await stream.deliver("worker-1", 300, 0) == []
 
     asyncio.run(scenario())
@@ -193,9 +193,11 @@ def test_only_entries_that_were_held_long_enough_are_taken_over(redis_url: str) 
         async with begun(redis_url, 3) as stream:
             await stream.deliver("worker-1", 3, 0)
             assert await stream.claim("worker-2", 3_600_000, 10) == []
-            assert await stream.claim("worker-2", 0, 2) == [Entry(1, event(1), 2), Entry(2, event(2), 2)]
-            assert await stream.claim("worker-2", 0, 1) == [Entry(1, event(1), 3)]
-            assert await stream.claim("worker-1", 0, 10) == [Entry(n, event(n), d) for n, d in ((1, 4), (2, 3), (3, 2))]
+            assert await stream.claim("worker-2", 0, 2) == [StreamEntry(1, event(1), 2), StreamEntry(2, event(2), 2)]
+            assert await stream.claim("worker-2", 0, 1) == [StreamEntry(1, event(1), 3)]
+            assert await stream.claim("worker-1", 0, 10) == [
+                StreamEntry(n, event(n), d) for n, d in ((1, 4), (2, 3), (3, 2))
+            ]
 
     asyncio.run(scenario())
 

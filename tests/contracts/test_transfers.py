@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, update
 from sqlalchemy.exc import DBAPIError
 
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.engine.writer import ItemRefused
+from pgw.core.ledger.engine.writer import WriteRefused
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, payments, transfers, watches
 from pgw.core.ledger.verifications import CLAIM, SETTLE
@@ -148,7 +148,7 @@ def test_a_second_capture_of_a_payment_is_refused_whatever_wants_to_book_it(data
             connection.execute(update(attempts).values(status="TIMEOUT"))
         engine.dispose()
         before = await _booked(ledger)
-        with pytest.raises(ItemRefused):
+        with pytest.raises(WriteRefused):
             await ledger.commit(CLOSE, closes(1, number=1, at=NOON + timedelta(seconds=1)))
         assert await _booked(ledger) == before
 
@@ -164,7 +164,7 @@ def test_what_an_attempt_took_is_booked_once_whatever_it_would_be_booked_as(
         claim = await _unknown(ledger)
         await ledger.commit(SETTLE, settles(claim, WRONG_AMOUNT, 1))
         _ended_as(database, "FAILURE")
-        with pytest.raises(ItemRefused):
+        with pytest.raises(WriteRefused):
             await ledger.commit(CLOSE, closes(1, at=claim["claimed_at"]))
         assert await _booked(ledger) == [UNMATCHED]
         assert (await rows(ledger, attempts))[0]["status"] == "TIMEOUT"

@@ -8,7 +8,7 @@ import pytest
 from pgw.core.flow.payments.take import take
 from pgw.core.ledger.payment_reads import attempts_of
 from pgw.core.money.audit_rows import CAPTURED as TAKEN
-from pgw.core.money.audit_rows import Line
+from pgw.core.money.audit_rows import SettlementLine
 from tests.doubles import CAPTURED, GATEWAY_DECLINE, Scene, request_of, scene_of
 from tests.faults.proof import violations
 from tests.ledgers import administrator, gated, opened
@@ -40,7 +40,7 @@ def test_a_commit_that_is_refused_is_tried_again_and_no_gateway_is(
             runner = gated(ledger)
             runner.gate.set()
             scene = scene_of(ledger, {"g1": [GATEWAY_DECLINE], "g2": [CAPTURED]})
-            payment = (await take(scene.world, request_of(), "key")).payment
+            payment = (await take(scene.deps, request_of(), "key")).payment
             tried = await ledger.read(attempts_of, payment.payment_id)
             words = ", ".join(f"{each.gateway_id} {each.status}" for each in tried)
             return scene, f"{payment.status}; {words}", payment.payment_id, len(runner.batches)
@@ -48,7 +48,9 @@ def test_a_commit_that_is_refused_is_tried_again_and_no_gateway_is(
     scene, words, payment_id, batches = asyncio.run(scenario())
     assert (scene.charges, words) == ([("g1", 1), ("g2", 2)], "SUCCESS; g1 FAILURE, g2 SUCCESS")
     assert batches == 2 * COMMITS
-    line = Line(gateway_id="g2", payment_id=payment_id, attempt_number=2, amount_minor=1000, currency="INR", kind=TAKEN)
+    line = SettlementLine(
+        gateway_id="g2", payment_id=payment_id, attempt_number=2, amount_minor=1000, currency="INR", kind=TAKEN
+    )
     found = violations(own_database, [line], ("g1", "g2"))
     assert found == ()
     words = (

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from psycopg import sql
 
-from pgw.core.ledger.late_captures import CLAIM_WATCH, MOVE_WATCH
+from pgw.core.ledger.late_captures import CLAIM_MONITOR, MOVE_MONITOR
 from pgw.core.ledger.payments import CLOSE, OPEN
 from pgw.core.ledger.tables import attempts, payments, watches
 from pgw.core.ledger.verifications import CLAIM
-from pgw.core.verification.late_capture import WatchState
+from pgw.core.verification.late_capture import MonitorState
 from pgw.core.writes.attempts import Item
 from tests.doubles import CUSTOMER_DECLINE
 from tests.ledgers import (
@@ -84,7 +84,7 @@ def test_two_writers_that_do_deadlock_both_finish(own_database: str) -> None:
         return {**named, "due_at": due_at, "claimed_until": due_at + timedelta(minutes=1)}
 
     def move(n: int) -> Item:
-        step = {"was": WatchState.WATCHING, "state": WatchState.WATCHING, "check_number": 1, "evidence": None}
+        step = {"was": MonitorState.WATCHING, "state": MonitorState.WATCHING, "check_number": 1, "evidence": None}
         later = {"claimed_until": due_at, "next_check_at": due_at + timedelta(hours=1), "at": due_at}
         return {**claim(n), **step, **later}
 
@@ -94,7 +94,7 @@ def test_two_writers_that_do_deadlock_both_finish(own_database: str) -> None:
             await all_of(ledger, [(CLOSE, closes(n, CUSTOMER_DECLINE)) for n in (*LOW, *HIGH)])
             _dawdle(own_database, watches.name)
             writes = [
-                [(CLAIM_WATCH, claim(n)) for n in mine] + [(MOVE_WATCH, move(n)) for n in theirs]
+                [(CLAIM_MONITOR, claim(n)) for n in mine] + [(MOVE_MONITOR, move(n)) for n in theirs]
                 for mine, theirs in ((LOW, HIGH), (HIGH, LOW))
             ]
             fates, runs = await _rivals(own_database, writes)

@@ -8,7 +8,18 @@ from sqlalchemy import Engine, update
 from pgw.core.ledger.audit_samples import sampled
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import payments, violations
-from pgw.core.ledger.violations import CLEAR, OPEN, Found, SeenIn, Tally, clearing, open_of, opened, opening, tallies
+from pgw.core.ledger.violations import (
+    CLEAR,
+    OPEN,
+    Evidence,
+    FoundViolation,
+    ViolationCount,
+    clearing,
+    open_of,
+    opened,
+    opening,
+    tallies,
+)
 from pgw.core.money.invariants import Violation
 from pgw.core.payment.payment import Status
 from tests.contracts.aged import MINUTE, PAYMENTS, auditors, do, on, set_status
@@ -89,7 +100,7 @@ def test_an_older_look_neither_opens_nor_clears_what_a_newer_one_has_seen(databa
     """Looks of several processes are written in any order; the later look is right."""
 
     async def scenario(ledger: OpenLedger, _: VirtualClock) -> None:
-        found = Found(Violation("I1", None, "2 captures are booked"), SeenIn.ROWS)
+        found = FoundViolation(Violation("I1", None, "2 captures are booked"), Evidence.ROWS)
         at = [NOON + timedelta(seconds=each) for each in range(5)]
         each = open_of(found, at[1])
         assert await ledger.commit(OPEN, opening(found, at[1])) is True
@@ -99,9 +110,9 @@ def test_an_older_look_neither_opens_nor_clears_what_a_newer_one_has_seen(databa
         assert await ledger.commit(CLEAR, clearing(each, at[3])) is True
         assert await ledger.commit(CLEAR, clearing(each, at[4])) is False
         assert await ledger.commit(OPEN, opening(found, at[2])) is False
-        assert await ledger.read(tallies) == {"I1": Tally(1, 0)}
+        assert await ledger.read(tallies) == {"I1": ViolationCount(1, 0)}
         assert await ledger.commit(OPEN, opening(found, at[4])) is True
-        assert await ledger.read(tallies) == {"I1": Tally(2, 1)}
+        assert await ledger.read(tallies) == {"I1": ViolationCount(2, 1)}
 
     on(database, scenario)
 

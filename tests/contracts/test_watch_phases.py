@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from pgw.core.ledger.due import watched
+from pgw.core.ledger.due import due_monitors
 from pgw.core.ledger.engine.ledger import OpenLedger
-from pgw.core.ledger.late_captures import CLAIM_WATCH, FIND_MONEY, GIVE_BACK, MOVE_WATCH
+from pgw.core.ledger.late_captures import BOOK_LATE_CAPTURE, CLAIM_MONITOR, MOVE_MONITOR, REVERSE
 from pgw.core.ledger.payments import CLOSE, OPEN, TURN
 from pgw.core.ledger.tables import attempts, outbox, payments, transfers, watches
 from pgw.core.ledger.verifications import CLAIM, SETTLE
 from pgw.core.payment.outcome import Blame, Captured
 from pgw.core.verification.enquiry import CHECK_LEASE, Absent
 from pgw.core.writes.attempts import Item, subject_of
-from pgw.core.writes.verification import finding_money, giving_back
+from pgw.core.writes.verification import late_capture, reversing
 from tests.doubles import CAPTURED, CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, plan_of, rows, settles, turns
 
@@ -51,17 +51,17 @@ async def _declined(ledger: OpenLedger, number: int = 1) -> Item:
     """Leave a payment that failed, its watch claimed."""
     end = closes(number, CUSTOMER_DECLINE)
     claim = _claim(number, end["watch_next_check_at"])
-    assert await _write(ledger, (OPEN, opens(number)), (CLOSE, end), (CLAIM_WATCH, claim)) == [True] * 3
+    assert await _write(ledger, (OPEN, opens(number)), (CLOSE, end), (CLAIM_MONITOR, claim)) == [True] * 3
     return claim
 
 
 def _found(claim: Item) -> Item:
-    return finding_money(claim, CAPTURED, FAR, id_of(501))
+    return late_capture(claim, CAPTURED, FAR, id_of(501))
 
 
 def _given_back(claim: Item, number: int = 1) -> Item:
     subject = subject_of(id_of(number), plan_of(id_of(number)))
-    return giving_back(claim, subject, (1000, "INR"), "back-1", FAR, id_of(502))
+    return reversing(claim, subject, (1000, "INR"), "back-1", FAR, id_of(502))
 
 
 async def _watch(ledger: OpenLedger) -> dict[str, Any]:
@@ -131,10 +131,10 @@ def test_watches_are_listed_when_they_are_due_the_longest_waiting_first(database
             end = closes(number, CUSTOMER_DECLINE, at=NOON + timedelta(hours=number))
             await _write(ledger, (OPEN, opens(number)), (CLOSE, end))
             due_at[id_of(number)] = end["watch_next_check_at"]
-        listed = await ledger.read(watched, FAR, 4)
+        listed = await ledger.read(due_monitors, FAR, 4)
         assert [each.payment_id for each in listed] == sorted(due_at, key=lambda each: due_at[each])[:4]
-        assert await ledger.read(watched, min(due_at.values()) - timedelta(microseconds=1), 4) == []
-        assert await ledger.read(watched, FAR, 4, frozenset({"g1"})) == []
+        assert await ledger.read(due_monitors, min(due_at.values()) - timedelta(microseconds=1), 4) == []
+        assert await ledger.read(due_monitors, FAR, 4, frozenset({"g1"})) == []
         assert {(each.state, each.amount_minor, each.transaction_ref) for each in listed} == {("WATCHING", None, None)}
 
     _on(database, scenario)
@@ -146,11 +146,11 @@ def test_only_one_of_many_workers_claims_a_watch(database: str) -> None:
         for number, end in ends.items():
             await _write(ledger, (OPEN, opens(number)), (CLOSE, end))
         async with opened(database) as other:
-            claiming = [(CLAIM_WATCH, _claim(number, end["watch_next_check_at"])) for number, end in ends.items()]
+            claiming = [(CLAIM_MONITOR, _claim(number, end["watch_next_check_at"])) for number, end in ends.items()]
             fates = await asyncio.gather(*(all_of(each, claiming) for each in (ledger, other, ledger, other)))
         assert [sum(1 for fate in each if fate is True) for each in zip(*fates, strict=True)] == [1] * 10
-        assert await ledger.read(watched, FAR, 10) == []
-        assert len(await ledger.read(watched, FAR + CHECK_LEASE, 10)) == 10
+        assert await ledger.read(due_monitors, FAR, 10) == []
+        assert len(await ledger.read(due_monitors, FAR + CHECK_LEASE, 10)) == 10
 
     _on(database, scenario)
 
@@ -159,8 +159,8 @@ def test_a_look_that_found_nothing_moves_the_next_one_and_a_stale_worker_moves_n
     async def scenario(ledger: OpenLedger) -> None:
         claim = await _declined(ledger)
         again = FAR + timedelta(days=1)
-        moves = [(MOVE_WATCH, _moved(claim, "WATCHING", again)), (MOVE_WATCH, _moved(claim, "OVER", None))]
-        assert await _write(ledger, *moves, (FIND_MONEY, _found(claim))) == [True, False, False]
+        moves = [(MOVE_MONITOR, _moved(claim, "WATCHING", again)), (MOVE_MONITOR, _moved(claim, "OVER", None))]
+        assert await _write(ledger, *moves, (BOOK_LATE_CAPTURE, _found(claim))) == [True, False, False]
         watch = await _watch(ledger)
         assert (watch["state"], watch["next_check_at"], watch["checks_made"]) == ("WATCHING", again, 1)
         assert (watch["evidence"], watch["updated_at"]) == ({"answer": "FAILURE"}, FAR)
@@ -175,7 +175,10 @@ def test_money_that_came_to_light_is_booked_before_it_goes_back(database: str) -
     async def scenario(ledger: OpenLedger) -> None:
         claim = await _declined(ledger)
         before = await rows(ledger, payments)
-        assert await _write(ledger, (FIND_MONEY, _found(claim)), (FIND_MONEY, _found(claim))) == [True, False]
+        assert await _write(ledger, (BOOK_LATE_CAPTURE, _found(claim)), (BOOK_LATE_CAPTURE, _found(claim))) == [
+            True,
+            False,
+        ]
         assert await rows(ledger, payments) == before
         watch = await _watch(ledger)
         assert (watch["state"], watch["transaction_ref"], watch["checks_made"]) == ("REVERSING", "ref-1", 0)
@@ -187,7 +190,7 @@ def test_money_that_came_to_light_is_booked_before_it_goes_back(database: str) -
             1000,
         )
         assert (await rows(ledger, attempts))[0]["transaction_ref"] == "ref-1"
-        (due,) = await ledger.read(watched, claim["claimed_until"], 10)
+        (due,) = await ledger.read(due_monitors, claim["claimed_until"], 10)
         assert (due.state, due.transaction_ref, due.amount_minor, due.currency) == ("REVERSING", "ref-1", 1000, "INR")
         assert due.reversal_key == f"reversal-{id_of(1)}-1"
 
@@ -204,11 +207,11 @@ def test_money_that_waits_for_a_person_is_not_booked_again_by_a_watch(database: 
         writes = (OPEN, opens(1)), (CLOSE, unknown), (CLAIM, claim), (SETTLE, settle), (CLOSE, declined)
         assert await _write(ledger, *writes) == [True] * 5
         watch = _claim(1, declined["watch_next_check_at"])
-        assert await _write(ledger, (CLAIM_WATCH, watch), (FIND_MONEY, _found(watch))) == [True, False]
+        assert await _write(ledger, (CLAIM_MONITOR, watch), (BOOK_LATE_CAPTURE, _found(watch))) == [True, False]
         (booked,) = await rows(ledger, transfers)
         assert (booked["kind"], booked["amount_minor"]) == ("unmatched", 999)
         assert (await _watch(ledger))["state"] == "WATCHING"
-        (due,) = await ledger.read(watched, FAR + CHECK_LEASE, 10)
+        (due,) = await ledger.read(due_monitors, FAR + CHECK_LEASE, 10)
         assert (due.state, due.amount_minor) == ("WATCHING", 999)
 
     _on(database, scenario)
@@ -217,10 +220,10 @@ def test_money_that_waits_for_a_person_is_not_booked_again_by_a_watch(database: 
 def test_a_reversal_is_written_once_with_its_transfer_and_its_event(database: str) -> None:
     async def scenario(ledger: OpenLedger) -> None:
         claim = await _declined(ledger)
-        await ledger.commit(FIND_MONEY, _found(claim))
+        await ledger.commit(BOOK_LATE_CAPTURE, _found(claim))
         before = await rows(ledger, payments)
         back = _given_back(claim)
-        assert await _write(ledger, (GIVE_BACK, back), (GIVE_BACK, back)) == [True, False]
+        assert await _write(ledger, (REVERSE, back), (REVERSE, back)) == [True, False]
         watch = await _watch(ledger)
         assert (watch["state"], watch["reversal_ref"], watch["next_check_at"]) == ("REVERSED", "back-1", None)
         kinds = {row["kind"]: (row["debit_account"], row["credit_account"]) for row in await rows(ledger, transfers)}
@@ -236,9 +239,9 @@ def test_a_reversal_is_written_once_with_its_transfer_and_its_event(database: st
 def test_nothing_goes_back_that_was_not_booked(database: str) -> None:
     async def scenario(ledger: OpenLedger) -> None:
         claim = await _declined(ledger)
-        assert await ledger.commit(GIVE_BACK, _given_back(claim)) is False
+        assert await ledger.commit(REVERSE, _given_back(claim)) is False
         assert await rows(ledger, transfers) == []
-        moves = [(MOVE_WATCH, _moved(claim, state, None)) for state in ("OVER", "MANUAL_REVIEW")]
-        assert await _write(ledger, *moves, (FIND_MONEY, _found(claim))) == [True, False, False]
+        moves = [(MOVE_MONITOR, _moved(claim, state, None)) for state in ("OVER", "MANUAL_REVIEW")]
+        assert await _write(ledger, *moves, (BOOK_LATE_CAPTURE, _found(claim))) == [True, False, False]
 
     _on(database, scenario)

@@ -16,7 +16,7 @@ from pgw.core.ledger.webhooks import HANDLED, RECEIVE, WAITS, Waiting, handling,
 from pgw.core.payment.outcome import Unknown, Verdict
 from pgw.core.payment.payment import AttemptStatus
 from pgw.core.verification.enquiry import CHECK_LEASE
-from pgw.core.verification.webhook import Notice
+from pgw.core.verification.webhook import WebhookNotice
 from pgw.core.writes.attempts import Item
 from tests.doubles import ACTION, CAPTURED, NOON, NOT_SENT, UNKNOWN
 from tests.ledgers import all_of, claims, closes, id_of, opened, opens, records, rows, turns
@@ -45,7 +45,7 @@ def _received(
     gateway_id: str = "g1",
     at: datetime = NOON,
 ) -> Item:
-    notice = Notice(
+    notice = WebhookNotice(
         event="payment.captured",
         occurred_at=NOON,
         payment_id=None if payment is None else id_of(payment),

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
-from pgw.core.breakers.breaker import Breaker, Caller, Cause, Lease, Rules, Sign, State, shifted, sign_of
+from pgw.core.breakers.breaker import (
+    Breaker,
+    Caller,
+    CallOutcome,
+    Lease,
+    Rules,
+    State,
+    TransitionCause,
+    call_outcome_of,
+    shifted,
+)
 from pgw.core.breakers.transition import (
     ENOUGH_GOOD,
     JITTER,
@@ -29,7 +39,7 @@ from tests.doubles import CAPTURED
 
 RULES = Rules()
 ME = frozenset({"a"})
-TRIP = Vote("a", Cause.FAILURE_RATE, 90.0, ME)
+TRIP = Vote("a", TransitionCause.FAILURE_RATE, 90.0, ME)
 
 
 def after(breaker: Breaker, signal: Signal, now: float, jitter: float = 1.0, rules: Rules = RULES) -> Breaker:
@@ -51,7 +61,7 @@ def probed(breaker: Breaker, now: float, signs: str) -> Breaker:
     """Send one probe after the other: `+` is good, `-` is not."""
     for number, sign in enumerate(signs):
         breaker = asked(breaker, now, f"p{number}")
-        report = Report(breaker.epoch, f"p{number}", Sign.GOOD if sign == "+" else Sign.FAILED)
+        report = Report(breaker.epoch, f"p{number}", CallOutcome.GOOD if sign == "+" else CallOutcome.FAILED)
         breaker = after(breaker, report, now)
     return breaker
 
@@ -63,7 +73,7 @@ def leases(breaker: Breaker) -> list[str]:
 def test_a_lone_process_counts_as_all() -> None:
     breaker = opened()
     assert (breaker.state, breaker.epoch, breaker.trips) == (State.OPEN, 1, 1)
-    assert (breaker.since, breaker.until, breaker.cause) == (100.0, 130.0, Cause.FAILURE_RATE)
+    assert (breaker.since, breaker.until, breaker.cause) == (100.0, 130.0, TransitionCause.FAILURE_RATE)
     assert (breaker.incident_from, breaker.incident_until) == (90.0, None)
     assert breaker.callers == {}
 
@@ -77,7 +87,7 @@ def test_half_of_the_live_callers_open_the_breaker(agreeing: int, of: int, opens
         breaker = after(breaker, Vote(name, None, 0.0, frozenset(names)), 100.0)
     for name in names[:agreeing]:
         assert State.CLOSED is breaker.state
-        breaker = after(breaker, Vote(name, Cause.SLOW_RATE, 95.0, frozenset(names)), 101.0)
+        breaker = after(breaker, Vote(name, TransitionCause.SLOW_RATE, 95.0, frozenset(names)), 101.0)
     assert (State.OPEN if opens else State.CLOSED) is breaker.state
 
 
@@ -88,15 +98,15 @@ def test_who_is_dead_or_has_not_called_lately_has_no_vote() -> None:
     breaker = after(breaker, Vote("d", None, 0.0, live), 100.0)
     assert {"b", "c", "d"} == set(breaker.callers)
     # b's word is older than the window of two minutes, d does not live: a and c are left.
-    assert State.OPEN is after(breaker, Vote("a", Cause.FAILURE_RATE, 90.0, live), 121.0).state
-    assert State.CLOSED is after(breaker, Vote("a", Cause.FAILURE_RATE, 90.0, live), 119.0).state
+    assert State.OPEN is after(breaker, Vote("a", TransitionCause.FAILURE_RATE, 90.0, live), 121.0).state
+    assert State.CLOSED is after(breaker, Vote("a", TransitionCause.FAILURE_RATE, 90.0, live), 119.0).state
     assert {"a", "c", "d"} == set(after(breaker, Vote("a", None, 0.0, live), 121.0).callers)
 
 
 def test_who_votes_lives() -> None:
     """Its heartbeat may be late; its word is here."""
     breaker = after(Breaker(), Vote("b", None, 0.0, frozenset({"b"})), 100.0)
-    assert after(breaker, Vote("a", Cause.SLOW_RATE, 90.0, frozenset({"b"})), 100.0).state is State.OPEN
+    assert after(breaker, Vote("a", TransitionCause.SLOW_RATE, 90.0, frozenset({"b"})), 100.0).state is State.OPEN
 
 
 def test_a_vote_that_was_taken_back_no_longer_counts() -> None:
@@ -104,7 +114,7 @@ def test_a_vote_that_was_taken_back_no_longer_counts() -> None:
     breaker = Breaker()
     for name in sorted(live):
         breaker = after(breaker, Vote(name, None, 0.0, live), 99.0)
-    for name, cause in (("a", Cause.FAILURE_RATE), ("a", None), ("b", Cause.FAILURE_RATE)):
+    for name, cause in (("a", TransitionCause.FAILURE_RATE), ("a", None), ("b", TransitionCause.FAILURE_RATE)):
         breaker = after(breaker, Vote(name, cause, 90.0, live), 100.0)
     assert State.CLOSED is breaker.state
     assert {name: each.trips for name, each in breaker.callers.items()} == {"a": False, "b": True, "c": False}
@@ -122,7 +132,7 @@ def test_nobody_probes_before_the_open_time_is_over() -> None:
     assert breaker is asked(breaker, 129.9, "early")
     assert Breaker() == asked(Breaker(), 129.9, "closed needs none")
     half_open = asked(breaker, 130.0, "p")
-    assert (half_open.state, half_open.epoch, half_open.cause) == (State.HALF_OPEN, 2, Cause.OPEN_TIME_OVER)
+    assert (half_open.state, half_open.epoch, half_open.cause) == (State.HALF_OPEN, 2, TransitionCause.OPEN_TIME_OVER)
     assert (Lease("p", 140.0),) == half_open.leases
 
 
@@ -138,19 +148,24 @@ def test_a_dead_probers_lease_is_free_when_it_ends() -> None:
     later = asked(breaker, 140.0, "p4", "p5")
     assert leases(later) == ["p4", "p5"]
     assert (later.probes_good, later.probes_failed, later.probes_given) == (0, 0, 5)
-    assert later is after(later, Report(later.epoch, "p1", Sign.GOOD), 141.0)
+    assert later is after(later, Report(later.epoch, "p1", CallOutcome.GOOD), 141.0)
 
 
 def test_a_report_after_the_lease_counts_for_nothing_even_before_the_slot_is_taken() -> None:
     breaker = asked(opened(), 130.0, "p1")
-    assert breaker is after(breaker, Report(breaker.epoch, "p1", Sign.GOOD), 140.0)
+    assert breaker is after(breaker, Report(breaker.epoch, "p1", CallOutcome.GOOD), 140.0)
 
 
 def test_three_good_probes_of_three_close_it() -> None:
     breaker = probed(opened(), 130.0, "++")
     assert (breaker.state, breaker.probes_good) == (State.HALF_OPEN, 2)
     closed = probed(breaker, 131.0, "+")
-    assert (closed.state, closed.epoch, closed.since, closed.cause) == (State.CLOSED, 3, 131.0, Cause.PROBES_PASSED)
+    assert (closed.state, closed.epoch, closed.since, closed.cause) == (
+        State.CLOSED,
+        3,
+        131.0,
+        TransitionCause.PROBES_PASSED,
+    )
     assert (closed.incident_from, closed.incident_until) == (90.0, 131.0)
     assert (closed.trips, closed.probes_good, closed.leases) == (1, 0, ())
 
@@ -175,8 +190,8 @@ def test_with_a_failed_probe_eight_of_ten_are_needed_and_the_third_failure_ends_
     assert state is probed(breaker, 130.0, signs[-1]).state
 
 
-@pytest.mark.parametrize("sign", [Sign.FAILED, Sign.NOT_SENT, Sign.TIMED_OUT])
-def test_whatever_is_not_good_fails_a_probe(sign: Sign) -> None:
+@pytest.mark.parametrize("sign", [CallOutcome.FAILED, CallOutcome.NOT_SENT, CallOutcome.TIMED_OUT])
+def test_whatever_is_not_good_fails_a_probe(sign: CallOutcome) -> None:
     breaker = asked(opened(), 130.0, "p1")
     assert after(breaker, Report(breaker.epoch, "p1", sign), 131.0).probes_failed == 1
 
@@ -186,7 +201,7 @@ def test_a_probe_that_says_nothing_gives_its_lease_back() -> None:
     for number in range(2 * MOST_PROBES):
         breaker = asked(breaker, 130.0, f"p{number}")
         assert [f"p{number}"] == leases(breaker)
-        breaker = after(breaker, Report(breaker.epoch, f"p{number}", Sign.NOTHING), 130.0)
+        breaker = after(breaker, Report(breaker.epoch, f"p{number}", CallOutcome.NOTHING), 130.0)
     assert (breaker.probes_given, breaker.probes_good, breaker.probes_failed) == (0, 0, 0)
 
 
@@ -198,22 +213,22 @@ def test_probes_that_nobody_reports_open_it_again() -> None:
         assert leases(breaker) == [f"p{number}"]
         now += 10.0
     breaker = asked(breaker, now, "one more")
-    assert (breaker.state, breaker.cause, breaker.trips) == (State.OPEN, Cause.PROBES_FAILED, 2)
+    assert (breaker.state, breaker.cause, breaker.trips) == (State.OPEN, TransitionCause.PROBES_FAILED, 2)
 
 
 def test_a_report_sees_that_other_probes_ran_out() -> None:
     breaker = asked(asked(opened(), 130.0, "p1", "p2"), 135.0, "p3")
-    assert after(breaker, Report(breaker.epoch, "p3", Sign.FAILED), 139.0).state is State.HALF_OPEN
+    assert after(breaker, Report(breaker.epoch, "p3", CallOutcome.FAILED), 139.0).state is State.HALF_OPEN
     # Two are lost and one failed: seven are left, and eight would have to be good.
-    assert after(breaker, Report(breaker.epoch, "p3", Sign.FAILED), 141.0).state is State.OPEN
+    assert after(breaker, Report(breaker.epoch, "p3", CallOutcome.FAILED), 141.0).state is State.OPEN
 
 
 def test_a_report_of_another_epoch_or_of_no_lease_changes_nothing() -> None:
     breaker = asked(opened(), 130.0, "p1")
-    for report in (Report(breaker.epoch - 1, "p1", Sign.GOOD), Report(breaker.epoch, "p9", Sign.FAILED)):
+    for report in (Report(breaker.epoch - 1, "p1", CallOutcome.GOOD), Report(breaker.epoch, "p9", CallOutcome.FAILED)):
         assert breaker is after(breaker, report, 131.0)
     closed = probed(breaker, 130.0, "+++")
-    assert closed is after(closed, Report(2, "p1", Sign.FAILED), 131.0)
+    assert closed is after(closed, Report(2, "p1", CallOutcome.FAILED), 131.0)
 
 
 def reopened(breaker: Breaker) -> Breaker:
@@ -238,7 +253,7 @@ def test_closing_for_a_moment_does_not_make_the_open_time_short_again() -> None:
     for _ in range(5):
         closed = probed(breaker, breaker.until, "+++")
         failing = closed.since + 5.0
-        breaker = after(closed, Vote("a", Cause.FAILURES_IN_A_ROW, failing - 3.0, ME), failing)
+        breaker = after(closed, Vote("a", TransitionCause.FAILURES_IN_A_ROW, failing - 3.0, ME), failing)
         lengths.append(breaker.until - breaker.since)
         assert (failing - 3.0, None) == (breaker.incident_from, breaker.incident_until)
     assert lengths == [30, 30, 30, 60, 120]
@@ -275,7 +290,7 @@ def test_an_ended_override_begins_probing_once() -> None:
     for breaker in (Breaker(), opened(), asked(opened(), 130.0, "p1")):
         released = after(breaker, Release(7), 200.0)
         assert (State.HALF_OPEN, breaker.epoch + 1, 7) == (released.state, released.epoch, released.released)
-        assert (released.cause, released.since, released.leases) == (Cause.OVERRIDE_ENDED, 200.0, ())
+        assert (released.cause, released.since, released.leases) == (TransitionCause.OVERRIDE_ENDED, 200.0, ())
         for version in (6, 7):
             assert released is after(released, Release(version), 201.0)
         assert released.epoch + 1 == after(released, Release(8), 201.0).epoch
@@ -299,34 +314,34 @@ def test_one_probe_or_ten_can_be_asked_for() -> None:
     one, ten = Rules(probes=1), Rules(probes=10)
     breaker = after(opened(), Ask("p0", 10.0), 130.0, rules=one)
     assert breaker is after(breaker, Ask("p1", 10.0), 130.0, rules=one)
-    assert State.CLOSED is after(breaker, Report(2, "p0", Sign.GOOD), 131.0, rules=one).state
+    assert State.CLOSED is after(breaker, Report(2, "p0", CallOutcome.GOOD), 131.0, rules=one).state
     breaker = opened()
     for number in range(MOST_PROBES):
         breaker = after(breaker, Ask(f"p{number}", 10.0), 130.0, rules=ten)
     assert breaker is after(breaker, Ask("p10", 10.0), 130.0, rules=ten)
     for number in range(ENOUGH_GOOD):
         assert State.HALF_OPEN is breaker.state
-        breaker = after(breaker, Report(2, f"p{number}", Sign.GOOD), 131.0, rules=ten)
+        breaker = after(breaker, Report(2, f"p{number}", CallOutcome.GOOD), 131.0, rules=ten)
     assert State.CLOSED is breaker.state
 
 
 @pytest.mark.parametrize(
     ("verdict", "sign"),
     [
-        (CAPTURED, Sign.GOOD),
-        (ActionRequired("r", NextAction(type="redirect", url="upi://pay")), Sign.GOOD),
-        (NotSent("NOT_SENT_REFUSED", Blame.GATEWAY), Sign.NOT_SENT),
-        (NotSent("NOT_SENT_AUTH", Blame.NONE), Sign.NOT_SENT),
-        (NotSent("NOT_SENT_POOL", Blame.NONE), Sign.NOTHING),
-        (GatewayDecline("SERVER", Blame.GATEWAY), Sign.FAILED),
-        (GatewayDecline("BANK_DOWN", Blame.BANK), Sign.NOTHING),
-        (FinalDecline("NO_FUNDS"), Sign.NOTHING),
-        (Unknown("TIMEOUT", Blame.GATEWAY), Sign.TIMED_OUT),
-        (Unknown("TIMEOUT", Blame.NETWORK), Sign.NOTHING),
+        (CAPTURED, CallOutcome.GOOD),
+        (ActionRequired("r", NextAction(type="redirect", url="upi://pay")), CallOutcome.GOOD),
+        (NotSent("NOT_SENT_REFUSED", Blame.GATEWAY), CallOutcome.NOT_SENT),
+        (NotSent("NOT_SENT_AUTH", Blame.NONE), CallOutcome.NOT_SENT),
+        (NotSent("NOT_SENT_POOL", Blame.NONE), CallOutcome.NOTHING),
+        (GatewayDecline("SERVER", Blame.GATEWAY), CallOutcome.FAILED),
+        (GatewayDecline("BANK_DOWN", Blame.BANK), CallOutcome.NOTHING),
+        (FinalDecline("NO_FUNDS"), CallOutcome.NOTHING),
+        (Unknown("TIMEOUT", Blame.GATEWAY), CallOutcome.TIMED_OUT),
+        (Unknown("TIMEOUT", Blame.NETWORK), CallOutcome.NOTHING),
     ],
 )
-def test_only_what_is_the_gateways_speaks_for_or_against_it(verdict: Any, sign: Sign) -> None:
-    assert sign is sign_of(attempt_end(verdict))
+def test_only_what_is_the_gateways_speaks_for_or_against_it(verdict: Any, sign: CallOutcome) -> None:
+    assert sign is call_outcome_of(attempt_end(verdict))
 
 
 def test_shifting_to_another_clock_and_back_is_the_same_breaker() -> None:
@@ -343,7 +358,7 @@ def test_shifting_to_another_clock_and_back_is_the_same_breaker() -> None:
 
 
 names = st.sampled_from(["a", "b", "c"])
-causes = st.none() | st.sampled_from([Cause.FAILURE_RATE, Cause.SLOW_RATE])
+causes = st.none() | st.sampled_from([TransitionCause.FAILURE_RATE, TransitionCause.SLOW_RATE])
 jitters = st.sampled_from([*JITTER, 1.0]) | st.floats(*JITTER)
 
 
@@ -396,7 +411,9 @@ class Probing(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(name=names, trips=causes, live=st.frozensets(names), ago=st.floats(0.0, 60.0), jitter=jitters)
-    def somebody_votes(self, name: str, trips: Cause | None, live: frozenset[str], ago: float, jitter: float) -> None:
+    def somebody_votes(
+        self, name: str, trips: TransitionCause | None, live: frozenset[str], ago: float, jitter: float
+    ) -> None:
         self.send(Vote(name, trips, self.now - ago, live), jitter)
 
     @rule(target=granted, jitter=jitters)
@@ -409,13 +426,13 @@ class Probing(RuleBasedStateMachine):
         self.in_epoch.add(name)
         return (self.breaker.epoch, name, self.now + 4.5)
 
-    @rule(probe=granted, sign=st.sampled_from(Sign), jitter=jitters)
-    def somebody_reports(self, probe: tuple[int, str, float], sign: Sign, jitter: float) -> None:
+    @rule(probe=granted, sign=st.sampled_from(CallOutcome), jitter=jitters)
+    def somebody_reports(self, probe: tuple[int, str, float], sign: CallOutcome, jitter: float) -> None:
         """Of the same probe again and again, too: only the first, in time and in its epoch, may count."""
         epoch, name, until = probe
         is_in_time = epoch == self.breaker.epoch and name in self.in_epoch and self.now < until
         before = self.send(Report(epoch, name, sign), jitter)
-        self.in_epoch.discard(name) if sign is Sign.NOTHING else None
+        self.in_epoch.discard(name) if sign is CallOutcome.NOTHING else None
         if not is_in_time or name not in leases(before):
             assert before is self.breaker
 
@@ -473,5 +490,5 @@ def test_n_processes_open_it_exactly_when_half_of_them_agree(of: int, data: st.D
         breaker = after(breaker, Vote(name, None, 0.0, voters), 100.0)
     for agreeing, name in enumerate(data.draw(st.permutations(sorted(voters)))):
         assert (2 * agreeing >= of) == (breaker.state is State.OPEN)
-        breaker = after(breaker, Vote(name, Cause.FAILURE_RATE, 90.0, voters), 100.0)
+        breaker = after(breaker, Vote(name, TransitionCause.FAILURE_RATE, 90.0, voters), 100.0)
     assert State.OPEN is breaker.state

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.admission import Admission
 from pgw.core.breakers.breaker import State
 from pgw.core.errors import Code
 from pgw.core.payment.payment import Method
@@ -18,8 +18,8 @@ from pgw.core.routing.context import Context
 from pgw.core.routing.gateway import GatewayConfig
 from tests.core.drawn import CONTEXT, TAKES_IT, contexts, gateway_lists
 
-OPEN = {"hdfc": Standing(State.OPEN)}
-FORCED_OPEN = {"hdfc": Standing(State.FORCED_OPEN)}
+OPEN = {"hdfc": Admission(State.OPEN)}
+FORCED_OPEN = {"hdfc": Admission(State.FORCED_OPEN)}
 
 # In the order of the checks: what makes a gateway unfit, and the reason given. Its breaker is looked at last.
 UNFIT: list[tuple[dict[str, Any], Reason]] = [
@@ -31,7 +31,7 @@ UNFIT: list[tuple[dict[str, Any], Reason]] = [
 ]
 
 
-standings = st.builds(Standing, st.sampled_from(State), st.floats(0.1, 1.0))
+standings = st.builds(Admission, st.sampled_from(State), st.floats(0.1, 1.0))
 
 
 @given(contexts(), gateway_lists, st.data())
@@ -71,7 +71,7 @@ def test_the_bounds_of_an_amount_are_taken(bounds: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("known", [{}, OPEN, FORCED_OPEN], ids=["closed", "open", "forced open"])
 @pytest.mark.parametrize("first", range(len(UNFIT)))
-def test_the_first_reason_that_holds_is_the_one_given(first: int, known: Mapping[str, Standing]) -> None:
+def test_the_first_reason_that_holds_is_the_one_given(first: int, known: Mapping[str, Admission]) -> None:
     gateway = TAKES_IT
     for change, _ in UNFIT[first:]:
         gateway = msgspec.structs.replace(gateway, **change)
@@ -90,7 +90,7 @@ def test_the_first_reason_that_holds_is_the_one_given(first: int, known: Mapping
 )
 def test_only_an_open_breaker_leaves_a_gateway_out(state: State, reason: Reason | None) -> None:
     """A half-open one is asked for a probe, a slow start is drawn for: both are for the plan's later stations."""
-    candidates, excluded = choose(CONTEXT, [TAKES_IT], {}, {"hdfc": Standing(state, 0.1)})
+    candidates, excluded = choose(CONTEXT, [TAKES_IT], {}, {"hdfc": Admission(state, 0.1)})
     assert candidates == (() if reason else (TAKES_IT,))
     assert excluded == ((Excluded("hdfc", reason),) if reason else ())
 

@@ -21,20 +21,20 @@ from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.verification.enquiry import (
     GIVE_UP_AFTER,
     Absent,
-    Answer,
     Authorized,
+    EarlierResult,
     Finding,
     GaveUp,
-    Known,
+    KnownAttempt,
     Lapsed,
     Pending,
     Settled,
     Undecided,
     Unfit,
+    ending_of,
     judge,
     next_check_at,
-    result_word,
-    settle,
+    result_of,
 )
 from tests.core.drawn import amounts, captures, currencies, customer_declines, gateway_declines, moments
 from tests.doubles import NOON
@@ -77,7 +77,7 @@ def test_an_enquiry_can_prove_neither_that_nothing_was_sent_nor_that_all_is_open
 
 @given(captures)
 def test_a_capture_of_the_amount_asked_for_is_a_success(found: Captured) -> None:
-    settled = settle(found, found.amount_minor, found.currency)
+    settled = ending_of(found, found.amount_minor, found.currency)
     assert (settled.end.status, settled.end.transaction_ref) == (AttemptStatus.SUCCESS, found.transaction_ref)
     assert (settled.finish.status, settled.finish.failure_code) == (Status.SUCCESS, None)
 
@@ -86,7 +86,7 @@ def test_a_capture_of_the_amount_asked_for_is_a_success(found: Captured) -> None
 def test_a_capture_of_anything_else_is_for_a_person_to_judge(found: Captured, amount_minor: int, currency: str) -> None:
     if (amount_minor, currency) == (found.amount_minor, found.currency):
         amount_minor += 1
-    finish = settle(found, amount_minor, currency).finish
+    finish = ending_of(found, amount_minor, currency).finish
     assert (finish.status, finish.failure_code) == (Status.MANUAL_REVIEW, "AMOUNT_MISMATCH")
 
 
@@ -94,7 +94,7 @@ def test_a_capture_of_anything_else_is_for_a_person_to_judge(found: Captured, am
 def test_a_definitive_no_ends_the_payment_with_its_reason(
     found: GatewayDecline | FinalDecline, amount_minor: int, currency: str
 ) -> None:
-    settled = settle(found, amount_minor, currency)
+    settled = ending_of(found, amount_minor, currency)
     assert (settled.end.status, settled.end.error_code) == (AttemptStatus.FAILURE, found.error_code)
     assert (settled.finish.status, settled.finish.failure_code) == (Status.FAILURE, found.error_code)
 
@@ -103,8 +103,8 @@ pendings = st.sampled_from(Pending)
 answers = st.lists(st.tuples(st.timedeltas(timedelta(0), timedelta(days=9)), pendings), max_size=8)
 
 
-def _known(*, at_customer: bool = False, ref: str | None = None) -> Known:
-    return Known(
+def _known(*, at_customer: bool = False, ref: str | None = None) -> KnownAttempt:
+    return KnownAttempt(
         started_at=NOON,
         ended_at=NOON + timedelta(seconds=3),
         at_customer=at_customer,
@@ -124,7 +124,7 @@ def test_an_undecided_answer_fails_an_attempt_by_two_absences_or_a_lapse_and_by_
     """Whatever was answered when: time alone leads to a person, never to a failure."""
     now = NOON + max([after, *(at for at, _ in earlier)])
     known = _known(at_customer=at_customer)
-    seen = [Answer(NOON + at, each) for at, each in earlier]
+    seen = [EarlierResult(NOON + at, each) for at, each in earlier]
     conclusion = judge(Undecided(result, "TIMEOUT"), known, seen, now)
     absences = [each.at for each in seen if each.result == Pending.ABSENT and each.at >= COUNTS_FROM]
     knew = {each.result for each in seen} & {Pending.STILL_PENDING, Pending.FAILED}
@@ -134,7 +134,7 @@ def test_an_undecided_answer_fails_an_attempt_by_two_absences_or_a_lapse_and_by_
     assert isinstance(conclusion, Lapsed) is is_lapsed
     assert isinstance(conclusion, GaveUp) is (not is_absent and not is_lapsed and now >= NOON + timedelta(days=5))
     if not isinstance(conclusion, Undecided):
-        status = settle(conclusion, 1000, "INR").finish.status
+        status = ending_of(conclusion, 1000, "INR").finish.status
         assert status is (Status.FAILURE if is_absent or is_lapsed else Status.MANUAL_REVIEW)
 
 
@@ -149,15 +149,15 @@ def test_an_undecided_answer_fails_an_attempt_by_two_absences_or_a_lapse_and_by_
     ids=["just enough", "the first too early", "too close together", "even after five days"],
 )
 def test_an_absence_takes_two_late_answers_ten_minutes_apart(first: datetime, second: datetime, fails: bool) -> None:
-    conclusion = judge(Undecided(Pending.ABSENT), _known(), [Answer(first, "ABSENT")], second)
+    conclusion = judge(Undecided(Pending.ABSENT), _known(), [EarlierResult(first, "ABSENT")], second)
     assert isinstance(conclusion, Absent) is fails
     if isinstance(conclusion, Absent):
-        end = settle(conclusion, 1000, "INR").end
+        end = ending_of(conclusion, 1000, "INR").end
         assert (end.status, end.error_code, end.blame) == (AttemptStatus.FAILURE, "ABSENT", Blame.GATEWAY)
 
 
 def test_a_gateway_that_gave_the_attempt_a_name_cannot_prove_its_absence() -> None:
-    earlier = [Answer(COUNTS_FROM, "ABSENT")]
+    earlier = [EarlierResult(COUNTS_FROM, "ABSENT")]
     assert isinstance(judge(Undecided(Pending.ABSENT), _known(ref="pay_1"), earlier, NOON + HOUR), Undecided)
 
 
@@ -170,17 +170,17 @@ def test_no_absence_can_be_written_down_without_two_answers_that_lie_apart() -> 
 def test_a_definitive_answer_is_taken_whenever_it_comes(
     after: timedelta, earlier: list[tuple[timedelta, Pending]]
 ) -> None:
-    seen = [Answer(NOON + at, each) for at, each in earlier]
+    seen = [EarlierResult(NOON + at, each) for at, each in earlier]
     for found in (Captured("ref", 1000, "INR"), GatewayDecline("X", Blame.BANK), FinalDecline("Y"), Unfit("ref")):
         assert judge(found, _known(), seen, NOON + after) == found
 
 
 def test_money_that_moved_is_told_with_the_amount_the_gateway_names() -> None:
     right, wrong = Captured("ref", 1000, "INR"), Captured("ref", 999, "USD")
-    assert settle(right, 1000, "INR").moved == right
-    assert settle(wrong, 1000, "INR").moved == wrong
-    assert settle(Unfit("ref"), 1000, "INR").moved is None
-    assert settle(Unfit("ref"), 1000, "INR").finish.failure_code == "AMOUNT_MISMATCH"
+    assert ending_of(right, 1000, "INR").moved == right
+    assert ending_of(wrong, 1000, "INR").moved == wrong
+    assert ending_of(Unfit("ref"), 1000, "INR").moved is None
+    assert ending_of(Unfit("ref"), 1000, "INR").finish.failure_code == "AMOUNT_MISMATCH"
 
 
 def test_a_lapse_blames_whom_its_reason_blames() -> None:
@@ -201,4 +201,4 @@ def test_a_lapse_blames_whom_its_reason_blames() -> None:
     ],
 )
 def test_a_check_is_recorded_in_one_word(finding: Finding | Unfit, word: str) -> None:
-    assert result_word(finding) == word
+    assert result_of(finding) == word

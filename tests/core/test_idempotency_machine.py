@@ -23,7 +23,7 @@ from pgw.core.flow.payments.take import take
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.tables import attempts, payments
 from pgw.core.payment.payment import AttemptStatus, Status
-from pgw.core.ports import World
+from pgw.core.ports import Dependencies
 from tests.doubles import request_of
 from tests.fake_gateway import Fate, Reply, Stand
 from tests.simulation.bench import Bench
@@ -172,11 +172,11 @@ class Keys(RuleBasedStateMachine):
         self.bench.let(self._ask(asked))
 
     async def _ask(self, asked: Asked) -> None:
-        house = self.bench.house
+        runtime = self.bench.runtime
         request = request_of(asked.amount_minor, asked.owner[0])
         charged = self._charged(asked.row)
         try:
-            taken = await house.process.ask(lambda: take(self._door(house.world, asked), request, asked.owner[1]))
+            taken = await runtime.process.ask(lambda: take(self._door(runtime.deps, asked), request, asked.owner[1]))
         except PgwError as fault:
             self.wrong += [f"{asked}: {each}" for each in self._of_refusal(asked, fault)]
         except ConnectionResetError:
@@ -186,17 +186,17 @@ class Keys(RuleBasedStateMachine):
         finally:
             self.under_way -= 1
 
-    def _door(self, world: World, asked: Asked) -> World:
+    def _door(self, deps: Dependencies, asked: Asked) -> Dependencies:
         """Let this request meet the door as it was when it came."""
         match asked.is_shut:
             case Code.PAUSED:
                 until = asked.at + timedelta(days=1)
-                return _knowing(world, paused=Pause(reason="", actor="ann", paused_at=asked.at, expires_at=until))
+                return _knowing(deps, paused=Pause(reason="", actor="ann", paused_at=asked.at, expires_at=until))
             case Code.NO_GATEWAY_AVAILABLE:
-                disabled = tuple(structs.replace(each, is_enabled=False) for each in world.snapshot().gateways)
-                return _knowing(world, gateways=disabled)
+                disabled = tuple(structs.replace(each, is_enabled=False) for each in deps.snapshot().gateways)
+                return _knowing(deps, gateways=disabled)
             case _:
-                return world
+                return deps
 
     def _of_answer(self, asked: Asked, taken: Taken, charged: int) -> Iterator[str]:
         payment = taken.payment
@@ -267,10 +267,10 @@ class Keys(RuleBasedStateMachine):
         return self.bench.run.store.memory.rows(table)
 
 
-def _knowing(world: World, **changes: Any) -> World:
+def _knowing(deps: Dependencies, **changes: Any) -> Dependencies:
     """Let a world's decisions know something else."""
-    snapshot = structs.replace(world.snapshot(), **changes)
-    return replace(world, snapshot=lambda: snapshot)
+    snapshot = structs.replace(deps.snapshot(), **changes)
+    return replace(deps, snapshot=lambda: snapshot)
 
 
 Keys.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pgw.core.money.audit_rows import Case, Line, Moved, Paid, Settlement, Told, Tried, Watched
+from pgw.core.money.audit_rows import (
+    AttemptRow,
+    EventRow,
+    MonitorRow,
+    PaymentRow,
+    PaymentRows,
+    SettlementLine,
+    SettlementList,
+    TransferRow,
+)
 from pgw.core.money.invariants import MEANINGS, check, is_legal, same_key
 from pgw.core.payment.payment import AttemptStatus, Status
 from tests.doubles import NOON
@@ -14,29 +23,29 @@ from tests.doubles import NOON
 ID = "p-1"
 
 
-def _tried(number: int, status: AttemptStatus, **given: Any) -> Tried:
+def _tried(number: int, status: AttemptStatus, **given: Any) -> AttemptRow:
     ended = None if status is AttemptStatus.SENDING else NOON + timedelta(seconds=1)
     members = {"started_at": NOON, "ended_at": ended, "next_check_at": None, **given}
-    return Tried(attempt_number=number, gateway_id=f"g{number}", status=status, **members)
+    return AttemptRow(attempt_number=number, gateway_id=f"g{number}", status=status, **members)
 
 
-def _moved(kind: str, number: int = 1, amount_minor: int = 1000) -> Moved:
+def _moved(kind: str, number: int = 1, amount_minor: int = 1000) -> TransferRow:
     accounts = {"debit_account": f"gateway:g{number}", "credit_account": "suspense"}
-    return Moved(attempt_number=number, kind=kind, amount_minor=amount_minor, currency="INR", **accounts)
+    return TransferRow(attempt_number=number, kind=kind, amount_minor=amount_minor, currency="INR", **accounts)
 
 
-def _watched(state: str, number: int = 1) -> Watched:
+def _watched(state: str, number: int = 1) -> MonitorRow:
     due = NOON if state in {"WATCHING", "REVERSING"} else None
-    return Watched(attempt_number=number, gateway_id=f"g{number}", state=state, next_check_at=due)
+    return MonitorRow(attempt_number=number, gateway_id=f"g{number}", state=state, next_check_at=due)
 
 
-def _told(position: int, kind: str, status: str, number: int = 1, **given: Any) -> Told:
+def _told(position: int, kind: str, status: str, number: int = 1, **given: Any) -> EventRow:
     members: dict[str, Any] = {"published": position, "event_id": f"e-{position}", **given}
-    return Told(position=position, type=kind, attempt_number=number, status=status, **members)
+    return EventRow(position=position, type=kind, attempt_number=number, status=status, **members)
 
 
-def _paid(status: Status) -> Paid:
-    return Paid(
+def _paid(status: Status) -> PaymentRow:
+    return PaymentRow(
         payment_id=ID,
         merchant_id="m_001",
         idempotency_key="key-1",
@@ -47,8 +56,8 @@ def _paid(status: Status) -> Paid:
     )
 
 
-def _line(kind: str = "captured", number: int = 1, amount_minor: int = 1000) -> Line:
-    return Line(
+def _line(kind: str = "captured", number: int = 1, amount_minor: int = 1000) -> SettlementLine:
+    return SettlementLine(
         gateway_id=f"g{number}",
         payment_id=ID,
         attempt_number=number,
@@ -58,7 +67,7 @@ def _line(kind: str = "captured", number: int = 1, amount_minor: int = 1000) -> 
     )
 
 
-GOOD = Case(
+GOOD = PaymentRows(
     payment=_paid(Status.SUCCESS),
     attempts=[_tried(1, AttemptStatus.FAILURE), _tried(2, AttemptStatus.SUCCESS)],
     transfers=[_moved("capture", 2)],
@@ -69,7 +78,7 @@ GOOD = Case(
         _told(3, "payment.completed", "SUCCESS", 2),
     ],
 )
-FAILED = Case(
+FAILED = PaymentRows(
     payment=_paid(Status.FAILURE),
     attempts=[_tried(1, AttemptStatus.FAILURE)],
     watches=[_watched("WATCHING")],
@@ -81,13 +90,13 @@ GAVE_BACK = structs.replace(
     transfers=[_moved("duplicate_capture"), _moved("reversal")],
     watches=[_watched("REVERSED")],
 )
-PENDING = Case(
+PENDING = PaymentRows(
     payment=_paid(Status.PENDING_VERIFICATION),
     attempts=[_tried(1, AttemptStatus.TIMEOUT, next_check_at=NOON)],
     events=[],
 )
 
-RESOLVED = Case(
+RESOLVED = PaymentRows(
     payment=_paid(Status.SUCCESS),
     attempts=[_tried(1, AttemptStatus.SUCCESS)],
     transfers=[_moved("unmatched", 1, 999), _moved("resolution", 1, 999)],
@@ -95,14 +104,14 @@ RESOLVED = Case(
 )
 """A person has said that it is a success, of another amount than asked for."""
 
-PASSING_OVER = Case(
+PASSING_OVER = PaymentRows(
     payment=_paid(Status.PROCESSING),
     attempts=[_tried(1, AttemptStatus.SENDING, next_check_at=NOON), _tried(2, AttemptStatus.SKIPPED)],
 )
 
 
 @pytest.mark.parametrize("case", [GOOD, FAILED, GAVE_BACK, PENDING, RESOLVED, PASSING_OVER])
-def test_what_is_right_passes(case: Case) -> None:
+def test_what_is_right_passes(case: PaymentRows) -> None:
     assert check(case) == ()
 
 
@@ -118,12 +127,12 @@ def test_what_is_right_passes(case: Case) -> None:
         (RESOLVED, [_line(amount_minor=999)]),
     ],
 )
-def test_what_is_settled_so_passes(case: Case, lines: list[Line]) -> None:
+def test_what_is_settled_so_passes(case: PaymentRows, lines: list[SettlementLine]) -> None:
     """Money that a watch is there to find, or that is still being asked about, is nobody's fault yet."""
-    assert check(case, Settlement(lines, ("g1", "g2"))) == ()
+    assert check(case, SettlementList(lines, ("g1", "g2"))) == ()
 
 
-WRONG: list[tuple[str, Case]] = [
+WRONG: list[tuple[str, PaymentRows]] = [
     ("I1", structs.replace(GOOD, attempts=[_tried(1, AttemptStatus.SUCCESS), _tried(2, AttemptStatus.SUCCESS)])),
     ("I1", structs.replace(GOOD, transfers=[_moved("capture", 2), _moved("capture", 1)])),
     ("I1", structs.replace(GOOD, transfers=[_moved("capture", 2), _moved("duplicate_capture")], watches=[])),
@@ -152,7 +161,7 @@ WRONG: list[tuple[str, Case]] = [
 
 
 @pytest.mark.parametrize(("invariant", "case"), WRONG)
-def test_each_disagreement_is_named(invariant: str, case: Case) -> None:
+def test_each_disagreement_is_named(invariant: str, case: PaymentRows) -> None:
     found = check(case)
     assert invariant in {each.invariant for each in found}
     assert {each.payment_id for each in found} == {ID}
@@ -174,12 +183,12 @@ def test_each_disagreement_is_named(invariant: str, case: Case) -> None:
         ("I4", FAILED, [_line(number=3)]),
     ],
 )
-def test_what_the_gateways_know_better_is_named(invariant: str, case: Case, lines: list[Line]) -> None:
-    assert invariant in {each.invariant for each in check(case, Settlement(lines, ("g1", "g2")))}
+def test_what_the_gateways_know_better_is_named(invariant: str, case: PaymentRows, lines: list[SettlementLine]) -> None:
+    assert invariant in {each.invariant for each in check(case, SettlementList(lines, ("g1", "g2")))}
 
 
 def test_a_settlement_speaks_only_of_the_gateways_it_names() -> None:
-    assert check(GOOD, Settlement([], ("another",))) == ()
+    assert check(GOOD, SettlementList([], ("another",))) == ()
 
 
 def test_a_key_of_two_payments_is_named() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgw.core.payment import currency as money
-from pgw.core.payment.currency import MAX_AMOUNT_MINOR, MINOR_DIGITS, in_words
+from pgw.core.payment.currency import MAX_AMOUNT_MINOR, MINOR_DIGITS, amount_text
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_every_code_is_three_capital_letters() -> None:
     ],
 )
 def test_an_amount_is_written_with_its_currencys_digits(amount_minor: int, currency: str, words: str) -> None:
-    assert in_words(amount_minor, currency) == words
+    assert amount_text(amount_minor, currency) == words
 
 
 @given(st.integers(0, MAX_AMOUNT_MINOR), st.sampled_from(sorted(MINOR_DIGITS)))
 def test_the_digits_of_the_words_are_the_amount(amount_minor: int, currency: str) -> None:
-    code, number = in_words(amount_minor, currency).split(" ")
+    code, number = amount_text(amount_minor, currency).split(" ")
     assert (code, int(number.replace(".", ""))) == (currency, amount_minor)

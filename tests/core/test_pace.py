@@ -3,17 +3,24 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.verification.rate_limit import BURST, LONGEST_REST_S, PER_S, SHORTEST_REST_S, SILENT_AFTER, Pace
+from pgw.core.verification.rate_limit import (
+    BURST,
+    LONGEST_BACK_OFF_S,
+    OUTAGE_AFTER,
+    PER_S,
+    SHORTEST_BACK_OFF_S,
+    EnquiryRateLimit,
+)
 
 
-def _silent(pace: Pace, now: float = 0.0) -> None:
-    for _ in range(SILENT_AFTER):
+def _silent(pace: EnquiryRateLimit, now: float = 0.0) -> None:
+    for _ in range(OUTAGE_AFTER):
         assert pace.take("g", "verify", now)
         pace.learn("g", now, reached=False)
 
 
 def test_after_a_burst_comes_the_rate_for_each_gateway_and_purpose() -> None:
-    pace = Pace()
+    pace = EnquiryRateLimit()
     assert [pace.take("g", "verify", 0.0) for _ in range(BURST + 1)] == [True] * BURST + [False]
     assert pace.take("g", "watch", 0.0)
     assert pace.take("other", "verify", 0.0)
@@ -22,7 +29,7 @@ def test_after_a_burst_comes_the_rate_for_each_gateway_and_purpose() -> None:
 
 @given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=200))
 def test_no_stretch_of_time_sees_more_than_the_burst_and_the_rate(gaps: list[float]) -> None:
-    pace, now, taken = Pace(), 0.0, 0
+    pace, now, taken = EnquiryRateLimit(), 0.0, 0
     for gap in gaps:
         now += gap
         taken += sum(pace.take("g", "verify", now) for _ in range(30))
@@ -30,47 +37,47 @@ def test_no_stretch_of_time_sees_more_than_the_burst_and_the_rate(gaps: list[flo
 
 
 def test_a_leave_that_was_not_used_is_there_again() -> None:
-    pace = Pace()
+    pace = EnquiryRateLimit()
     for _ in range(5 * BURST):
         assert pace.take("g", "verify", 0.0)
         pace.give_back("g", "verify", 0.0)
 
 
 def test_a_silent_gateway_rests_for_longer_each_time_and_is_tried_by_one() -> None:
-    pace, now = Pace(), 0.0
+    pace, now = EnquiryRateLimit(), 0.0
     _silent(pace)
-    for rest_s in (SHORTEST_REST_S, 10.0, 20.0, 40.0, LONGEST_REST_S, LONGEST_REST_S):
-        assert pace.resting(now) == {"g"}
+    for rest_s in (SHORTEST_BACK_OFF_S, 10.0, 20.0, 40.0, LONGEST_BACK_OFF_S, LONGEST_BACK_OFF_S):
+        assert pace.backing_off(now) == {"g"}
         assert not pace.take("g", "verify", now + rest_s - 0.001)
         now += rest_s
-        assert pace.resting(now) == frozenset()
+        assert pace.backing_off(now) == frozenset()
         assert pace.take("g", "verify", now)
         assert not pace.take("g", "watch", now)
         pace.learn("g", now, reached=False)
 
 
 def test_one_answer_ends_the_rest_and_the_count() -> None:
-    pace = Pace()
+    pace = EnquiryRateLimit()
     _silent(pace)
     pace.learn("g", 1.0, reached=True)
-    assert pace.resting(1.0) == frozenset()
-    for _ in range(SILENT_AFTER - 1):
+    assert pace.backing_off(1.0) == frozenset()
+    for _ in range(OUTAGE_AFTER - 1):
         pace.learn("g", 2.0, reached=False)
     assert pace.take("g", "verify", 2.0)
 
 
 def test_answers_to_what_was_asked_before_the_rest_do_not_make_it_longer() -> None:
-    pace = Pace()
+    pace = EnquiryRateLimit()
     _silent(pace)
     for _ in range(16):
         pace.learn("g", 0.1, reached=False)
-    assert pace.take("g", "verify", SHORTEST_REST_S)
+    assert pace.take("g", "verify", SHORTEST_BACK_OFF_S)
 
 
 def test_a_trial_that_came_to_nothing_leaves_the_next_one_its_turn() -> None:
     """Another worker had the attempt: nobody was asked."""
-    pace = Pace()
+    pace = EnquiryRateLimit()
     _silent(pace)
-    assert pace.take("g", "verify", SHORTEST_REST_S)
-    pace.give_back("g", "verify", SHORTEST_REST_S)
-    assert pace.take("g", "watch", SHORTEST_REST_S)
+    assert pace.take("g", "verify", SHORTEST_BACK_OFF_S)
+    pace.give_back("g", "verify", SHORTEST_BACK_OFF_S)
+    assert pace.take("g", "watch", SHORTEST_BACK_OFF_S)

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.resolve import resolve
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.flow.verification.webhooks import handle_waiting
 from pgw.core.ledger.webhooks import RECEIVE, receiving
-from pgw.core.money.audit_rows import Case
+from pgw.core.money.audit_rows import PaymentRows
 from pgw.core.payment.payment import Status
-from pgw.core.verification.webhook import Notice, digest_of
-from pgw.core.writes.resolution import Outcome, Resolution
+from pgw.core.verification.webhook import WebhookNotice, digest_of
+from pgw.core.writes.resolution import Resolution, ResolvedAs
 from tests.doubles import request_of
 from tests.fake_gateway import Deed, Fate, Reach, Reply, Stand
 from tests.simulation.bench import Bench
@@ -35,7 +35,7 @@ from tests.simulation.weather import DAY_S
 
 AMOUNT = 1000
 MOST_PAYMENTS = 4
-STEPS = (verify_due, watch_due, handle_waiting)
+STEPS = (verify_due, monitor_due, handle_waiting)
 
 ends = st.sampled_from([Stand.CAPTURED, Stand.REFUSED, Stand.DECLINED, Stand.FAILED, Stand.CREATED, Stand.AUTHORIZED])
 delays = st.sampled_from([0.0, 0.1, 3.0, 60.0, 1200.0, 2 * DAY_S])
@@ -144,7 +144,7 @@ class PaymentLine(RuleBasedStateMachine):
         """Let a gateway tell how a charge stands, or stood, once or twice."""
         charge = data.draw(st.sampled_from(self.bench.run.book.charges))
         since, stand = data.draw(st.sampled_from(charge.stands))
-        notice = Notice(
+        notice = WebhookNotice(
             event=f"payment.{stand.name.lower()}",
             occurred_at=since,
             payment_id=charge.reference.payment_id,
@@ -154,20 +154,20 @@ class PaymentLine(RuleBasedStateMachine):
         digest = digest_of(f"{charge.transaction_ref} {stand}".encode())
         item = receiving(charge.gateway_id, digest, notice, self.bench.now)
         for _ in range(1 + again):
-            self.bench.do(lambda world: world.ledger.commit(RECEIVE, item))
+            self.bench.do(lambda deps: deps.ledger.commit(RECEIVE, item))
 
     @precondition(lambda self: self.opened)
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
-    def resolve(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(ResolvedAs))
+    def resolve(self, data: st.DataObject, outcome: ResolvedAs) -> None:
         """Let a person judge a payment, whether it waits for one or not; a success only by the gateway's book."""
         known = [case.payment for case in self.bench.cases()]
         if not known:
             return
         payment = data.draw(st.sampled_from(known))
-        if outcome is Outcome.SUCCESS and not has_money(self.bench.run, payment.payment_id):
-            outcome = Outcome.FAILURE
+        if outcome is ResolvedAs.SUCCESS and not has_money(self.bench.run, payment.payment_id):
+            outcome = ResolvedAs.FAILURE
         said = Resolution(outcome=outcome, actor="asha", reason="the book", evidence=None)
-        answer = self.bench.do(lambda world: resolve(world, payment.payment_id, said))
+        answer = self.bench.do(lambda deps: resolve(deps, payment.payment_id, said))
         (status,) = [
             each.payment.status for each in self.bench.cases() if each.payment.payment_id == payment.payment_id
         ]
@@ -196,7 +196,7 @@ class PaymentLine(RuleBasedStateMachine):
         assert self.bench.violations(found) == []
         self._is_written_down_before_it_is_charged_once(found)
 
-    def _is_written_down_before_it_is_charged_once(self, found: list[Case]) -> None:
+    def _is_written_down_before_it_is_charged_once(self, found: list[PaymentRows]) -> None:
         book = self.bench.run.book
         charged = Counter((each.reference, each.gateway_id) for each in book.charges)
         assert set(charged.values()) <= {1}

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.breakers.admission import Panic, Standing, standing
+from pgw.core.breakers.admission import Admission, Panic, admission_of
 from pgw.core.breakers.breaker import Rules, State, View
 from pgw.core.routing.candidates import Excluded, Reason, choose
 from pgw.core.routing.context import Context
 from pgw.core.routing.gateway import GatewayConfig
-from pgw.core.routing.plan import Plan, Snapshot, deny, make_plan, recompute
+from pgw.core.routing.plan import Plan, Snapshot, make_plan, recompute
 from pgw.core.routing.score import Health, Ranked
 from tests.core.drawn import CONTEXT, TAKES_IT, situations
 from tests.doors import METHOD, Known, knowing, order_of, returning, view_of, without_hot_state
@@ -65,7 +65,7 @@ def test_an_open_breaker_never_stands_in_a_plan_but_in_panic_and_then_alone(
     plan = make_plan(context, snapshot, seed, now)
     method, rules = str(context.payment_method), snapshot.scoring.breaker
     states = {
-        key[0]: standing(snapshot.views.get(key), snapshot.overrides.get(key), now, rules).state
+        key[0]: admission_of(snapshot.views.get(key), snapshot.overrides.get(key), now, rules).state
         for key in ((each.gateway_id, method) for each in snapshot.gateways)
     }
     ranked = {states[each.gateway_id] for each in plan.ranked}
@@ -75,10 +75,10 @@ def test_an_open_breaker_never_stands_in_a_plan_but_in_panic_and_then_alone(
     least_bad = {each.gateway_id for each in fit if states[each.gateway_id] is State.OPEN}
     if closed or snapshot.scoring.panic is Panic.FAIL_CLOSED:
         assert set(_names(plan.ranked)) == closed
-        assert plan.passed_over == ()
+        assert plan.skipped_candidates == ()
     else:
         assert len(plan.ranked) == min(len(least_bad), 1)
-        assert {*_names(plan.ranked), *_names(plan.passed_over)} == least_bad
+        assert {*_names(plan.ranked), *_names(plan.skipped_candidates)} == least_bad
     left_out = {each.gateway_id: each.reason for each in plan.excluded}
     for each in fit:
         if each.gateway_id in left_out:
@@ -87,20 +87,17 @@ def test_an_open_breaker_never_stands_in_a_plan_but_in_panic_and_then_alone(
 
 
 @given(situations(), seeds, ages, st.data())
-def test_a_plan_without_a_gateway_that_was_denied_is_the_plan_made_without_it(
+def test_a_plan_made_again_without_a_denied_gateway_keeps_the_order_of_the_others_and_recomputes(
     situation: tuple[Context, Snapshot], seed: int, age: timedelta, data: st.DataObject
 ) -> None:
-    """Any but the first, which is under way: in what order the rest stand, nobody has to be told again."""
+    """Any but the first, which is being called: the order of the rest does not change under the payment."""
     context, snapshot = situation
     now = snapshot.as_of + age
     plan = make_plan(context, snapshot, seed, now)
     denied: set[str] = set()
     if len(plan.ranked) > 1:
         denied = data.draw(st.sets(st.sampled_from(_names(plan.ranked)[1:])))
-    left = plan
-    for name in sorted(denied):
-        left = deny(left, name)
-    assert left == make_plan(context, snapshot, seed, now, frozenset(denied))
+    left = make_plan(context, snapshot, seed, now, frozenset(denied))
     assert _names(left.ranked) == [name for name in _names(plan.ranked) if name not in denied]
     assert {Excluded(name, Reason.BREAKER_OPEN) for name in denied} <= set(left.excluded)
     kept = msgspec.json.encode(left)
@@ -116,7 +113,7 @@ def test_a_gateway_denied_on_the_way_leaves_the_chances_of_the_others_as_without
         plan for seed in range(100) if (plan := make_plan(CONTEXT, snapshot, seed, NOON)).ranked[0].gateway_id == "a"
     )
     assert {each.gateway_id: each.propensity for each in plan.ranked} == pytest.approx({"a": 0.55, "b": 0.45, "c": 0})
-    left = deny(plan, "b")
+    left = make_plan(CONTEXT, snapshot, plan.seed, NOON, frozenset({"b"}))
     assert {each.gateway_id: each.propensity for each in left.ranked} == pytest.approx({"a": 0.955, "c": 0.045})
     assert recompute(left, without_hot_state(snapshot)) == left
 
@@ -125,13 +122,15 @@ def test_the_least_bad_of_all_that_are_open_is_made_again_from_the_plan_alone() 
     """Its rivals' health is among what the decision used, so the plan keeps it."""
     snapshot = _snapshot({**dict.fromkeys("bc", State.OPEN), "a": FORCED_OPEN}, panic=Panic.LEAST_BAD)
     plan = make_plan(CONTEXT, snapshot, 0, NOON)
-    assert (_names(plan.ranked), _names(plan.passed_over)) == (["b"], ["c"])
+    assert (_names(plan.ranked), _names(plan.skipped_candidates)) == (["b"], ["c"])
     assert plan.excluded == (Excluded("a", Reason.FORCED_OPEN), Excluded("c", Reason.BREAKER_OPEN))
     assert (plan.ranked[0].propensity, plan.ranked[0].inputs.success_rate) == (1.0, 0.8)
     assert plan.reason_summary == f"every breaker is open; b is the least bad (score {plan.ranked[0].score:.4f})"
     assert recompute(plan, without_hot_state(snapshot)) == plan
-    rival = msgspec.structs.replace(plan.passed_over[0].inputs, success_rate=1.0)
-    lied = msgspec.structs.replace(plan, passed_over=(msgspec.structs.replace(plan.passed_over[0], inputs=rival),))
+    rival = msgspec.structs.replace(plan.skipped_candidates[0].inputs, success_rate=1.0)
+    lied = msgspec.structs.replace(
+        plan, skipped_candidates=(msgspec.structs.replace(plan.skipped_candidates[0], inputs=rival),)
+    )
     assert recompute(lied, without_hot_state(snapshot)) != lied
 
 
@@ -144,7 +143,9 @@ def test_any_choice_in_panic_is_made_again_from_the_plan_alone(situation: tuple[
     views = {(name, method): view_of(State.OPEN, drawn.as_of) for name in names}
     snapshot = msgspec.structs.replace(drawn, scoring=scoring, views=views, overrides={})
     plan = make_plan(context, snapshot, seed, drawn.as_of)
-    assert len(plan.ranked) + len(plan.passed_over) == len(choose(context, drawn.gateways, drawn.unavailable, {})[0])
+    assert len(plan.ranked) + len(plan.skipped_candidates) == len(
+        choose(context, drawn.gateways, drawn.unavailable, {})[0]
+    )
     kept = msgspec.json.encode(plan)
     assert msgspec.json.encode(recompute(msgspec.json.decode(kept, type=Plan), without_hot_state(snapshot))) == kept
 
@@ -168,10 +169,10 @@ def test_a_plan_keeps_only_the_breakers_that_are_not_simply_closed() -> None:
     ended = order_of("c", State.FORCED_CLOSED, NOON)
     snapshot = _snapshot({"a": _returning(20), "b": State.CLOSED, "c": ended, "gone": State.OPEN})
     other = msgspec.structs.replace(snapshot, views={**snapshot.views, ("a", "CARD"): view_of(State.OPEN)})
-    assert make_plan(CONTEXT, other, 0, NOON).standings == {}
+    assert make_plan(CONTEXT, other, 0, NOON).admissions == {}
     forced = order_of("c", State.FORCED_CLOSED)
-    kept = make_plan(CONTEXT, _snapshot({"a": State.HALF_OPEN, "c": forced}), 0, NOON).standings
-    assert kept == {"a": Standing(State.HALF_OPEN), "c": Standing(State.FORCED_CLOSED)}
+    kept = make_plan(CONTEXT, _snapshot({"a": State.HALF_OPEN, "c": forced}), 0, NOON).admissions
+    assert kept == {"a": Admission(State.HALF_OPEN), "c": Admission(State.FORCED_CLOSED)}
 
 
 @pytest.mark.parametrize("health", [{}, None], ids=["tied", "better"])
@@ -240,4 +241,4 @@ def test_a_slow_start_of_other_rules_has_other_shares() -> None:
     snapshot = _snapshot({"a": _returning(10)})
     rules = Rules(slow_start_s=40, slow_start_from=0.2)
     other = msgspec.structs.replace(snapshot, scoring=msgspec.structs.replace(snapshot.scoring, breaker=rules))
-    assert make_plan(CONTEXT, other, 0, NOON).standings["a"].admission == pytest.approx(0.4)
+    assert make_plan(CONTEXT, other, 0, NOON).admissions["a"].share == pytest.approx(0.4)

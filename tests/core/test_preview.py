@@ -14,9 +14,9 @@ from pgw.core.breakers.override import Override
 from pgw.core.payment.payment import Method
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import Snapshot
-from pgw.core.routing.preview import Preview, UnderWay, preview
+from pgw.core.routing.preview import InFlight, Preview, preview
 from pgw.core.routing.score import SEED_SCORING, Health, Scoring
-from pgw.core.routing.traffic_shift import Action, Expected, Move, Order, Traffic, wilson
+from pgw.core.routing.traffic_shift import Action, Expected, GatewayGain, OverrideCommand, Traffic, wilson
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -95,8 +95,8 @@ def _ask(
     else:
         state = State.FORCED_OPEN if action is Action.FORCE_OPEN else State.FORCED_CLOSED
         override = _forced(gateway.gateway_id, state)[key]
-    order = Order(action=action, gateway=gateway, payment_method=Method.UPI, override=override)
-    return preview(order, snapshot, traffic, UnderWay(11, 3), NOON, production=False)
+    order = OverrideCommand(action=action, gateway=gateway, payment_method=Method.UPI, override=override)
+    return preview(order, snapshot, traffic, InFlight(11, 3), NOON, production=False)
 
 
 def _shares(seen: Preview) -> dict[str, float]:
@@ -296,9 +296,9 @@ def _worlds(draw: st.DrawFn) -> tuple[Action, Snapshot, Traffic]:
 
 @given(_worlds())
 def test_no_more_moves_than_there_is_and_each_share_arrives_where_a_payment_could_go(
-    world: tuple[Action, Snapshot, Traffic],
+    deps: tuple[Action, Snapshot, Traffic],
 ) -> None:
-    action, snapshot, traffic = world
+    action, snapshot, traffic = deps
     seen = _ask(action, snapshot, traffic, snapshot.gateways[0])
     enabled = {each.gateway_id for each in snapshot.gateways if each.is_enabled}
     assert (seen.share is None) == (sum(traffic.values()) == 0)
@@ -321,4 +321,4 @@ def test_the_interval_is_wilsons() -> None:
 
 
 def test_a_move_is_written_as_the_contract_has_it() -> None:
-    assert msgspec.json.encode(Move("hdfc", 0.5)) == b'{"gateway_id":"hdfc","share":0.5}'
+    assert msgspec.json.encode(GatewayGain("hdfc", 0.5)) == b'{"gateway_id":"hdfc","share":0.5}'

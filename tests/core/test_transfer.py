@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pgw.core.money.transfer import (
     MOST_MINOR,
     SUSPENSE,
-    Kind,
     Transfer,
+    TransferKind,
     capture,
     duplicate_capture,
     is_bookable,
@@ -31,7 +31,7 @@ def _balances(*transfers: Transfer) -> dict[str, int]:
 @given(amounts)
 def test_a_capture_is_owed_by_the_gateway_to_the_merchant(amount: int) -> None:
     booked = capture("hdfc", "m_001", amount, "INR")
-    assert (booked.kind, booked.currency) == (Kind.CAPTURE, "INR")
+    assert (booked.kind, booked.currency) == (TransferKind.CAPTURE, "INR")
     assert _balances(booked) == {"gateway:hdfc": amount, "merchant:m_001": -amount}
 
 

@@ -1,10 +1,10 @@
 """A scorecard to show, of a drill nobody ran."""
 
-from pgw.drill.scenario import Kind
-from pgw.drill.scorecard import Latency, Scorecard
+from pgw.drill.scenario import DrillKind
+from pgw.drill.scorecard import LatencySummary, Scorecard
 
 CARD = Scorecard(
-    drill=Kind.OUTAGE,
+    drill=DrillKind.OUTAGE,
     gateway_id="hdfc",
     verdict="passed: no payment was charged twice, and none was lost",
     passed=True,
@@ -21,9 +21,9 @@ CARD = Scorecard(
     back_after_s=None,
     double_charges=0,
     lost=0,
-    before=Latency(80, 29.1, 74.0),
-    during=Latency(120, 85.1, 120.9),
-    after=Latency(0, None, None),
+    before=LatencySummary(80, 29.1, 74.0),
+    during=LatencySummary(120, 85.1, 120.9),
+    after=LatencySummary(0, None, None),
     storm=None,
     notes=("the fault: connections are refused, to charges and to enquiries",),
 )

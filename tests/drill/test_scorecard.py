@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from pgw.core.breakers.breaker import Rules
 from pgw.core.errors import Code, PgwError
-from pgw.core.gateways.book import Charge, Entry
+from pgw.core.gateways.book import BookStatus, Charge
 from pgw.core.payment.payment import Method
 from pgw.core.routing.context import SEED_BANKS
 from pgw.drill.private import copy_of, seed, target
-from pgw.drill.scenario import FAST, FULL, Kind, scaled_rules, scaled_timeout_ms, timing_of
-from pgw.drill.scorecard import REFUSED, Answer, Call, Seen, Span, Storm, latency, score
+from pgw.drill.scenario import FAST, FULL, DrillKind, scaled_rules, scaled_timeout_ms, timing_of
+from pgw.drill.scorecard import REFUSED, Call, Observations, PaymentAnswer, Span, Storm, latency, score
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPAN = Span(calm=0.0, fault=10.0, heal=20.0, end=30.0)
@@ -23,11 +23,13 @@ def _call(at: float, gateway_id: str = "hdfc", breaker: str = "CLOSED") -> Call:
     return Call(payment_id=f"p{at}", number=1, gateway_id=gateway_id, breaker=breaker, at=at)
 
 
-def _answer(at: float, status: str = "SUCCESS", payment_id: str | None = "p1", *, degraded: bool = False) -> Answer:
-    return Answer(payment_id=payment_id, status=status, at=at, took_ms=at, degraded=degraded)
+def _answer(
+    at: float, status: str = "SUCCESS", payment_id: str | None = "p1", *, degraded: bool = False
+) -> PaymentAnswer:
+    return PaymentAnswer(payment_id=payment_id, status=status, at=at, took_ms=at, degraded=degraded)
 
 
-def _charge(payment_id: str, gateway_id: str = "hdfc", status: Entry = Entry.CAPTURED) -> Charge:
+def _charge(payment_id: str, gateway_id: str = "hdfc", status: BookStatus = BookStatus.CAPTURED) -> Charge:
     return Charge(
         payment_id=payment_id,
         attempt_number=1,
@@ -38,9 +40,9 @@ def _charge(payment_id: str, gateway_id: str = "hdfc", status: Entry = Entry.CAP
     )
 
 
-def _seen(**parts: object) -> Seen:
+def _seen(**parts: object) -> Observations:
     plain = {
-        "kind": Kind.OUTAGE,
+        "kind": DrillKind.OUTAGE,
         "gateway_id": "hdfc",
         "span": SPAN,
         "bucket_s": 2.0,
@@ -49,7 +51,7 @@ def _seen(**parts: object) -> Seen:
         "ends": {},
         "charges": (),
     }
-    return Seen(**{**plain, **parts})  # type: ignore[arg-type]  # the parts are named right
+    return Observations(**{**plain, **parts})  # type: ignore[arg-type]  # the parts are named right
 
 
 def test_a_gateway_is_left_with_its_last_ordinary_call_and_back_with_its_share() -> None:
@@ -84,10 +86,10 @@ def test_a_gateway_that_took_nothing_before_says_nothing() -> None:
     ("charges", "ends", "expected"),
     [
         ([_charge("p1"), _charge("p1", "axis")], {"p1": "SUCCESS"}, (1, 0)),
-        ([_charge("p1"), _charge("p1", "axis"), _charge("p1", "axis", Entry.REVERSED)], {"p1": "SUCCESS"}, (0, 0)),
+        ([_charge("p1"), _charge("p1", "axis"), _charge("p1", "axis", BookStatus.REVERSED)], {"p1": "SUCCESS"}, (0, 0)),
         ([], {"p1": "SUCCESS"}, (0, 1)),
         ([_charge("p1")], {"p1": "FAILURE"}, (0, 1)),
-        ([_charge("p1"), _charge("p1", status=Entry.REVERSED)], {"p1": "FAILURE"}, (0, 0)),
+        ([_charge("p1"), _charge("p1", status=BookStatus.REVERSED)], {"p1": "FAILURE"}, (0, 0)),
         ([_charge("p1")], {"p1": "PENDING_VERIFICATION"}, (0, 0)),
         ([_charge("p1")], {}, (0, 1)),
         ([_charge("p2")], {"p1": "FAILURE"}, (0, 1)),
@@ -113,18 +115,18 @@ def test_answers_are_counted_by_what_they_said_since_the_fault() -> None:
 
 def test_a_lost_redis_is_noticed_by_decisions_that_know_they_are_old() -> None:
     answers = [_answer(11.0), _answer(12.5, degraded=True), _answer(21.0, degraded=True), _answer(25.0)]
-    card = score(_seen(kind=Kind.REDIS_LOSS, gateway_id=None, answers=answers, ends={"p1": "FAILURE"}))
+    card = score(_seen(kind=DrillKind.REDIS_LOSS, gateway_id=None, answers=answers, ends={"p1": "FAILURE"}))
     assert (card.left_after_s, card.met, card.back_after_s) == (2.5, 1, 1.0)
 
 
 def test_a_webhook_that_is_answered_wrongly_fails_the_drill() -> None:
-    card = score(_seen(kind=Kind.WEBHOOK_STORM, gateway_id=None, storm=Storm(sent=9, kept=8, wrong=1)))
+    card = score(_seen(kind=DrillKind.WEBHOOK_STORM, gateway_id=None, storm=Storm(sent=9, kept=8, wrong=1)))
     assert not card.passed
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1))
 def test_percentiles_are_answers_that_were_seen(took: list[float]) -> None:
-    answers = [Answer(payment_id="p", status="SUCCESS", at=1.0, took_ms=each) for each in took]
+    answers = [PaymentAnswer(payment_id="p", status="SUCCESS", at=1.0, took_ms=each) for each in took]
     found = latency(answers, 0.0, 2.0)
     assert found.p50_ms is not None
     assert found.p99_ms is not None
@@ -138,7 +140,7 @@ def test_fast_scales_times_and_no_threshold() -> None:
     assert (Rules().min_calls, Rules().failure_window_s) == (rules.min_calls, rules.failure_window_s)
     assert tuple(scaled_timeout_ms(each, 5) for each in (2500, 1000, 100)) == (500, 300, 100)
     assert scaled_rules(Rules(), FULL.breakers_by) == Rules()
-    assert timing_of(Kind.REDIS_LOSS, fast=True).attempts_by == 1
+    assert timing_of(DrillKind.REDIS_LOSS, fast=True).attempts_by == 1
 
 
 def test_the_copy_has_the_configuration_and_no_order_of_the_day() -> None:

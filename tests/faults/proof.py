@@ -9,7 +9,7 @@ from typing import Any
 
 from pgw.core.ledger.audit_reads import audit
 from pgw.core.ledger.engine.store import open_engine
-from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line, Settlement
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine, SettlementList
 from pgw.core.money.invariants import Violation
 from pgw.settings import load
 
@@ -22,10 +22,12 @@ def ledger_of(home: Path, database_url: str | None = None) -> str:
     return load({"PGW_HOME": str(home), **({"DATABASE_URL": database_url} if database_url else {})}).database
 
 
-def violations(database: str, lines: Sequence[Line] = (), gateways: Iterable[str] = ()) -> tuple[Violation, ...]:
+def violations(
+    database: str, lines: Sequence[SettlementLine] = (), gateways: Iterable[str] = ()
+) -> tuple[Violation, ...]:
     """Check all that a ledger holds, and against the lines; `gateways`: whose lines these are, though there be none."""
     named = set(gateways)
-    settlement = Settlement(lines, named) if lines or named else None
+    settlement = SettlementList(lines, named) if lines or named else None
     engine = open_engine(database)
     try:
         with engine.connect() as connection:
@@ -36,14 +38,14 @@ def violations(database: str, lines: Sequence[Line] = (), gateways: Iterable[str
     return audited.violations
 
 
-def settled(book: Iterable[Mapping[str, Any]], now: datetime | None = None) -> tuple[Line, ...]:
+def settled(book: Iterable[Mapping[str, Any]], now: datetime | None = None) -> tuple[SettlementLine, ...]:
     """Read what moved out of the sandbox's book: `charges` of `GET /sandbox/book`, or the lines of its file.
 
     The file knows of money that moves later than `now`; that has not moved yet.
     """
     moment = now or datetime.now(UTC)
     return tuple(
-        Line(
+        SettlementLine(
             gateway_id=each["gateway_id"],
             payment_id=each["payment_id"],
             attempt_number=each["attempt_number"],
@@ -56,7 +58,7 @@ def settled(book: Iterable[Mapping[str, Any]], now: datetime | None = None) -> t
     )
 
 
-def settled_in(home: Path) -> tuple[Line, ...]:
+def settled_in(home: Path) -> tuple[SettlementLine, ...]:
     """Read what moved out of the book in a home; a line torn by a kill says nothing."""
     path = home / "sandbox.book"
     lines = []

@@ -6,7 +6,7 @@ A customer approves at once what was created: a payment is authorised, and captu
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine
 
 FIELDS = frozenset({"amount", "currency", "order_id", "email", "contact", "method"})
 
@@ -118,7 +118,7 @@ class Book:
         """Show the orders of a receipt."""
         return [each.shown() for each in tuple(self.orders.values()) if each.receipt == receipt]
 
-    def statement(self) -> tuple[Line, ...]:
+    def statement(self) -> tuple[SettlementLine, ...]:
         """Write the settlement list of all that moved."""
         booked = self._payments()
         lines = [_line(each, each.captured, CAPTURED) for each in booked if each.captured]
@@ -136,9 +136,9 @@ def refusal(description: str) -> Reply:
     return 400, {"error": {"code": "BAD_REQUEST_ERROR", "description": description}}
 
 
-def _line(payment: Payment, amount: int, kind: str) -> Line:
+def _line(payment: Payment, amount: int, kind: str) -> SettlementLine:
     payment_id, _, number = payment.receipt.rpartition("-")
-    return Line(
+    return SettlementLine(
         gateway_id="razorpay",
         payment_id=payment_id,
         attempt_number=int(number),

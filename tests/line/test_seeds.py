@@ -119,7 +119,7 @@ class Life:
         self.scene: Scene = scene_of(self.ledger, dict.fromkeys(GATEWAYS, ()), seed=seed)
         for name in GATEWAYS:
             self.scene.gateways[name] = DrawnGateway(name, self.scene.clock, seed)
-        gateways = self.scene.world.gateways
+        gateways = self.scene.deps.gateways
         assert isinstance(gateways, dict)
         gateways.update(self.scene.gateways)
         self.answers: list[tuple[str, Taken]] = []
@@ -132,14 +132,14 @@ class Life:
             await asyncio.gather(*(self._ask(key) for key in wave))
             self.scene.clock.advance(self.rng.uniform(0, 4))
             if self.rng.random() < 0.5:
-                await verify_due(self.scene.world)
+                await verify_due(self.scene.deps)
         for _ in range(2):
             # What was refused is asked again; the second time round everybody has his answer.
             await self._heal()
             await asyncio.gather(*(self._ask(key) for key in keys))
 
     async def _ask(self, key: str) -> None:
-        asking = asyncio.create_task(take(self.scene.world, request_of(), key))
+        asking = asyncio.create_task(take(self.scene.deps, request_of(), key))
         try:
             self.answers.append((key, await asking))
         except PgwError as refusal:
@@ -153,7 +153,7 @@ class Life:
         assert await self.scene.tasks.drain(10) == 0
         for _ in range(ROUNDS):
             self.scene.clock.advance(3600 * 1.2)
-            await verify_due(self.scene.world)
+            await verify_due(self.scene.deps)
 
     @property
     def book(self) -> dict[Reference, tuple[str, Entry]]:

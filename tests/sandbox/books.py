@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from pgw.razorpay_simulator.book import Book
+from pgw.razorpay_simulator.book import SimulatorBook
 from pgw.razorpay_simulator.faults import PLAIN, Effect
 from pgw.razorpay_simulator.refusals import Refused
-from pgw.razorpay_simulator.requests import CaptureRequest, OrderRequest, PaymentRequest, RefundRequest
-from pgw.razorpay_simulator.states import Order, Payment
+from pgw.razorpay_simulator.requests import CaptureRequest, CreateOrder, CreatePayment, CreateRefund
+from pgw.razorpay_simulator.states import SimulatedOrder, SimulatedPayment
 from tests.doubles import VirtualClock
 from tests.sandbox.served import AMOUNT, MANUAL, order_of, payment_of
 
@@ -26,34 +26,34 @@ class Shelf:
 
     approve_after_s: float | None = None
     clock: VirtualClock = field(default_factory=VirtualClock)
-    book: Book = field(init=False)
+    book: SimulatorBook = field(init=False)
 
     def __post_init__(self) -> None:
-        self.book = Book(self.clock.now, Random(7), self.approve_after_s)
+        self.book = SimulatorBook(self.clock.now, Random(7), self.approve_after_s)
 
-    def order(self, **members: Any) -> Order:
-        return self.book.create_order(msgspec.convert(order_of(**members), OrderRequest))
+    def order(self, **members: Any) -> SimulatedOrder:
+        return self.book.create_order(msgspec.convert(order_of(**members), CreateOrder))
 
-    def charge(self, order: Order | None = None, effect: Effect = PLAIN, **members: Any) -> Payment:
+    def charge(self, order: SimulatedOrder | None = None, effect: Effect = PLAIN, **members: Any) -> SimulatedPayment:
         asked = payment_of((order or self.order()).id, **members)
-        return self.book.create_payment(msgspec.convert(asked, PaymentRequest), effect)
+        return self.book.create_payment(msgspec.convert(asked, CreatePayment), effect)
 
-    def authorized(self, order: Order | None = None) -> Payment:
+    def authorized(self, order: SimulatedOrder | None = None) -> SimulatedPayment:
         return self.book.approve(self.charge(order).id)
 
-    def captured(self) -> Payment:
+    def captured(self) -> SimulatedPayment:
         return self.capture(self.authorized())
 
-    def capture(self, payment: Payment, amount: int = AMOUNT, currency: str = "INR") -> Payment:
+    def capture(self, payment: SimulatedPayment, amount: int = AMOUNT, currency: str = "INR") -> SimulatedPayment:
         return self.book.capture(payment.id, CaptureRequest(amount=amount, currency=currency))
 
-    def refund(self, payment: Payment, amount: int | None = None, key: str | None = None) -> int:
-        return self.book.refund(payment.id, RefundRequest(amount=amount), key).amount
+    def refund(self, payment: SimulatedPayment, amount: int | None = None, key: str | None = None) -> int:
+        return self.book.refund(payment.id, CreateRefund(amount=amount), key).amount
 
     def pass_time(self, **span: float) -> None:
         self.clock.advance(timedelta(**span).total_seconds())
 
-    def status(self, payment: Payment) -> str:
+    def status(self, payment: SimulatedPayment) -> str:
         return self.book.payment(payment.id).status
 
 

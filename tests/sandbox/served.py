@@ -16,8 +16,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from pgw.razorpay_simulator.app import create_app
-from pgw.razorpay_simulator.faults import Fault
-from pgw.razorpay_simulator.world import Sandbox, new_sandbox
+from pgw.razorpay_simulator.faults import SimulatedFault
+from pgw.razorpay_simulator.simulator import Simulator, new_simulator
 from tests.doubles import VirtualClock
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Gateway:
     """The sandbox, running: what a client may send it, and what a test may do to its time."""
 
     port: int
-    sandbox: Sandbox
+    sandbox: Simulator
     clock: VirtualClock
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
@@ -142,7 +142,7 @@ class Gateway:
         """Read the truth about money."""
         return self.get("/sandbox/book")
 
-    def fail_next(self, *faults: Fault) -> None:
+    def fail_next(self, *faults: SimulatedFault) -> None:
         """Set the faults of the next charging calls."""
         assert self.call("PUT", "/sandbox/faults", {"next": faults}).status == 200
 
@@ -186,11 +186,11 @@ def is_silent(connection: socket.socket) -> bool:
 
 
 @contextmanager
-def served(standing: Sequence[Fault] = (), approve_after_s: float | None = None) -> Iterator[Gateway]:
+def served(standing: Sequence[SimulatedFault] = (), approve_after_s: float | None = None) -> Iterator[Gateway]:
     """Run a sandbox in a thread of this process."""
     ready: Future[Gateway] = Future()
     clock = VirtualClock()
-    sandbox = new_sandbox(clock, standing=standing, approve_after_s=approve_after_s, rng=Random(7))
+    sandbox = new_simulator(clock, standing=standing, approve_after_s=approve_after_s, rng=Random(7))
     thread = threading.Thread(target=lambda: asyncio.run(_serve(sandbox, clock, ready)), name="sandbox")
     thread.start()
     running = ready.result(PATIENCE_S)
@@ -201,7 +201,7 @@ def served(standing: Sequence[Fault] = (), approve_after_s: float | None = None)
         thread.join(PATIENCE_S)
 
 
-async def _serve(sandbox: Sandbox, clock: VirtualClock, ready: "Future[Gateway]") -> None:
+async def _serve(sandbox: Simulator, clock: VirtualClock, ready: "Future[Gateway]") -> None:
     try:
         listener = socket.create_server(("127.0.0.1", 0))
         server: Any = await create_app(sandbox).create_server(

@@ -12,15 +12,15 @@ from pgw.razorpay_simulator.app import create_app
 from pgw.razorpay_simulator.refusals import Refused
 from pgw.razorpay_simulator.requests import (
     CaptureRequest,
-    OrderRequest,
-    OrdersQuery,
-    PaymentRequest,
-    RefundRequest,
+    CreateOrder,
+    CreatePayment,
+    CreateRefund,
+    OrderQuery,
     RefundsQuery,
     decode,
     query,
 )
-from pgw.razorpay_simulator.world import new_sandbox
+from pgw.razorpay_simulator.simulator import new_simulator
 from tests.doubles import VirtualClock
 
 TABLE = Path(__file__).parents[2] / "docs" / "razorpay-calls.md"
@@ -57,12 +57,12 @@ def _calls() -> list[Call]:
 CALLS = _calls()
 
 KINDS: dict[tuple[str, str], type[Any]] = {
-    ("POST", "/v1/orders"): OrderRequest,
-    ("GET", "/v1/orders"): OrdersQuery,
-    ("POST", "/v1/payments/create/upi"): PaymentRequest,
-    ("POST", "/v1/payments/create/json"): PaymentRequest,
+    ("POST", "/v1/orders"): CreateOrder,
+    ("GET", "/v1/orders"): OrderQuery,
+    ("POST", "/v1/payments/create/upi"): CreatePayment,
+    ("POST", "/v1/payments/create/json"): CreatePayment,
     ("POST", "/v1/payments/:id/capture"): CaptureRequest,
-    ("POST", "/v1/payments/:id/refund"): RefundRequest,
+    ("POST", "/v1/payments/:id/refund"): CreateRefund,
     ("GET", "/v1/payments/:id/refunds"): RefundsQuery,
 }
 WITH_MEMBERS = [call for call in CALLS if (call.method, call.path) in KINDS]
@@ -132,7 +132,7 @@ def _members(kind: type[Any]) -> set[str]:
 
 
 def test_every_route_is_in_the_table_and_every_row_is_a_route() -> None:
-    app = create_app(new_sandbox(VirtualClock()))
+    app = create_app(new_simulator(VirtualClock()))
     routes = {
         (method, re.sub(r"<[^>]+>", ":id", f"/{route.path}"))
         for route in app.router.routes

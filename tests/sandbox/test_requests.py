@@ -8,10 +8,10 @@ import pytest
 
 from pgw.razorpay_simulator.requests import (
     CaptureRequest,
-    OrderRequest,
-    OrdersQuery,
-    PaymentRequest,
-    RefundRequest,
+    CreateOrder,
+    CreatePayment,
+    CreateRefund,
+    OrderQuery,
     decode,
     query,
 )
@@ -29,17 +29,17 @@ def _told(kind: type[object], document: dict[str, Any]) -> tuple[str, str | None
 @pytest.mark.parametrize(
     ("kind", "document"),
     [
-        (OrderRequest, {"amount": 100, "currency": "INR"}),
-        (OrderRequest, order_of(receipt="r" * 40, notes={str(n): "x" * 256 for n in range(15)})),
-        (OrderRequest, order_of(payment=AUTOMATIC)),
-        (OrderRequest, order_of(payment={"capture": "manual"})),
-        (PaymentRequest, payment_of(ORDER)),
-        (PaymentRequest, payment_of(ORDER, **COLLECT)),
-        (PaymentRequest, payment_of(ORDER, **CARD)),
-        (PaymentRequest, payment_of(ORDER, **NETBANKING, ip="::1", callback_url="https://example.com/back")),
+        (CreateOrder, {"amount": 100, "currency": "INR"}),
+        (CreateOrder, order_of(receipt="r" * 40, notes={str(n): "x" * 256 for n in range(15)})),
+        (CreateOrder, order_of(payment=AUTOMATIC)),
+        (CreateOrder, order_of(payment={"capture": "manual"})),
+        (CreatePayment, payment_of(ORDER)),
+        (CreatePayment, payment_of(ORDER, **COLLECT)),
+        (CreatePayment, payment_of(ORDER, **CARD)),
+        (CreatePayment, payment_of(ORDER, **NETBANKING, ip="::1", callback_url="https://example.com/back")),
         (CaptureRequest, {"amount": 1000, "currency": "INR"}),
-        (RefundRequest, {}),
-        (RefundRequest, {"amount": 100, "speed": "optimum", "notes": {"a": "b"}, "receipt": "late-1"}),
+        (CreateRefund, {}),
+        (CreateRefund, {"amount": 100, "speed": "optimum", "notes": {"a": "b"}, "receipt": "late-1"}),
     ],
     ids=str,
 )
@@ -88,13 +88,13 @@ INVALID, EXTRA = "input_validation_failed", "extra_field_sent"
 def test_an_order_that_is_wrong_is_refused_for_its_member(
     change: dict[str, Any], expected: tuple[str, str | None]
 ) -> None:
-    assert expected == _told(OrderRequest, order_of(**change))
+    assert expected == _told(CreateOrder, order_of(**change))
 
 
 @pytest.mark.parametrize("name", ["amount", "currency"])
 def test_an_order_needs_its_money(name: str) -> None:
     document = {key: value for key, value in order_of().items() if key != name}
-    assert _told(OrderRequest, document) == (INVALID, name)
+    assert _told(CreateOrder, document) == (INVALID, name)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_an_order_needs_its_money(name: str) -> None:
 def test_a_payment_needs_what_its_method_documents(members: dict[str, Any], name: str) -> None:
     document = payment_of(ORDER, **members)
     del document[name]
-    assert _told(PaymentRequest, document) == (INVALID, name)
+    assert _told(CreatePayment, document) == (INVALID, name)
 
 
 @pytest.mark.parametrize(
@@ -136,29 +136,29 @@ def test_a_payment_needs_what_its_method_documents(members: dict[str, Any], name
 def test_a_payment_that_is_wrong_is_refused_for_its_member(
     change: dict[str, Any], expected: tuple[str, str | None]
 ) -> None:
-    assert expected == _told(PaymentRequest, payment_of(ORDER, **change))
+    assert expected == _told(CreatePayment, payment_of(ORDER, **change))
 
 
 @pytest.mark.parametrize("change", [{"ip": None}, {"upi": {"flow": "intent", "vpa": None}}, {"notes": None}], ids=str)
 def test_a_member_that_is_null_is_refused(change: dict[str, Any]) -> None:
     document = {**payment_of(ORDER), **change}
-    assert _told(PaymentRequest, document)[0] == INVALID
+    assert _told(CreatePayment, document)[0] == INVALID
 
 
 def test_the_cvv_of_a_card_paid_by_token_may_be_null() -> None:
-    asked = decode(json.dumps(payment_of(ORDER, **{**CARD, "card": {"cvv": None}})).encode(), PaymentRequest)
+    asked = decode(json.dumps(payment_of(ORDER, **{**CARD, "card": {"cvv": None}})).encode(), CreatePayment)
     assert asked.card is not None
 
 
 def test_a_document_without_a_bottom_is_no_json() -> None:
     deep = b'{"browser": {"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}}"
-    assert refusal(lambda: decode(deep, PaymentRequest)).failure.reason == INVALID
+    assert refusal(lambda: decode(deep, CreatePayment)).failure.reason == INVALID
 
 
 def test_no_refusal_repeats_a_card_number() -> None:
     number = "4386289407660153"
     document = payment_of(ORDER, **{**CARD, "card": {"cvv": number}})
-    refused = refusal(lambda: decode(json.dumps(document).encode(), PaymentRequest))
+    refused = refusal(lambda: decode(json.dumps(document).encode(), CreatePayment))
     assert number not in msgspec.json.encode(refused.document).decode()
 
 
@@ -168,10 +168,10 @@ def test_no_refusal_repeats_a_card_number() -> None:
         (CaptureRequest, {"amount": 1000}, (INVALID, "currency")),
         (CaptureRequest, {"amount": "1000", "currency": "INR"}, (INVALID, "amount")),
         (CaptureRequest, {"amount": 1000, "currency": "INR", "receipt": "x"}, (EXTRA, "receipt")),
-        (RefundRequest, {"amount": 99}, (INVALID, "amount")),
-        (RefundRequest, {"amount": "100"}, (INVALID, "amount")),
-        (RefundRequest, {"speed": "instant"}, (INVALID, "speed")),
-        (RefundRequest, {"reason": "x"}, (EXTRA, "reason")),
+        (CreateRefund, {"amount": 99}, (INVALID, "amount")),
+        (CreateRefund, {"amount": "100"}, (INVALID, "amount")),
+        (CreateRefund, {"speed": "instant"}, (INVALID, "speed")),
+        (CreateRefund, {"reason": "x"}, (EXTRA, "reason")),
     ],
     ids=str,
 )
@@ -182,7 +182,7 @@ def test_a_capture_or_refund_that_is_wrong_is_refused_for_its_member(
 
 
 def test_the_parameters_of_an_address_are_read_as_text() -> None:
-    assert query({"count": "2", "skip": "1", "expand[]": "payments"}, OrdersQuery) == OrdersQuery(
+    assert query({"count": "2", "skip": "1", "expand[]": "payments"}, OrderQuery) == OrderQuery(
         count=2, skip=1, expand="payments"
     )
 
@@ -192,4 +192,4 @@ def test_the_parameters_of_an_address_are_read_as_text() -> None:
     [({"count": "0"}, "count"), ({"count": "101"}, "count"), ({"count": "x"}, "count"), ({"recipt": "x"}, "recipt")],
 )
 def test_a_parameter_that_is_wrong_is_refused(parameters: dict[str, str], name: str) -> None:
-    assert refusal(lambda: query(parameters, OrdersQuery)).failure.field == name
+    assert refusal(lambda: query(parameters, OrderQuery)).failure.field == name

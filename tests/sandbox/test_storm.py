@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pgw.razorpay_simulator.documents import book_document
 from pgw.razorpay_simulator.faults import EFFECTS, PLAIN
 from pgw.razorpay_simulator.refusals import CANCELLED, Refused
-from pgw.razorpay_simulator.states import Order, Payment
+from pgw.razorpay_simulator.states import SimulatedOrder, SimulatedPayment
 from tests.sandbox.books import AMOUNT, AUTOMATIC, MANUAL, Shelf
 
 MOST_STEPS = 30
@@ -27,7 +27,7 @@ steps = st.one_of(
 )
 
 
-def _do(shelf: Shelf, orders: list[Order], payments: list[Payment], step: tuple[object, ...]) -> None:
+def _do(shelf: Shelf, orders: list[SimulatedOrder], payments: list[SimulatedPayment], step: tuple[object, ...]) -> None:
     match step:
         case ("order", capture):
             orders.append(shelf.order(payment=capture))
@@ -75,8 +75,8 @@ def test_no_more_is_captured_than_was_ordered_and_no_more_refunded_than_was_capt
     taken: list[tuple[object, ...]], approve_after_s: float | None
 ) -> None:
     shelf = Shelf(approve_after_s)
-    orders: list[Order] = [shelf.order()]
-    payments: list[Payment] = []
+    orders: list[SimulatedOrder] = [shelf.order()]
+    payments: list[SimulatedPayment] = []
     for step in taken:
         before = _facts(shelf)
         try:

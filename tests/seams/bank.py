@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine
 
 ANSWER_LIMIT_S = 20.0
 WEBHOOK_SECRET = "the secret of both"  # of a sandbox
@@ -30,14 +30,14 @@ class Bank:
         """Be the customer, who pays."""
         self._ask("POST", f"/sandbox/payments/{transaction_ref}/approve")
 
-    def lines(self) -> tuple[Line, ...]:
+    def lines(self) -> tuple[SettlementLine, ...]:
         """List the money it moved, as a settlement list would."""
-        found: list[Line] = []
+        found: list[SettlementLine] = []
         for each in self._ask("GET", "/sandbox/book")["payments"]:
             payment_id, number = each["receipt"].rsplit("-", 1)
             for kind, amount in ((CAPTURED, each["captured_amount"]), (REVERSED, each["refunded_amount"])):
                 if amount:
-                    line = Line(
+                    line = SettlementLine(
                         gateway_id="razorpay",
                         payment_id=payment_id,
                         attempt_number=int(number),

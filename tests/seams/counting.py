@@ -152,7 +152,7 @@ class Load:
             self._clock.advance(0.5)
             if self._rng.random() < 0.3:
                 self._clock.advance(4)
-                await verify_due(self._scene.world)
+                await verify_due(self._scene.deps)
             async with self._more:
                 self._more.notify_all()
             await asyncio.sleep(PAUSE_S)
@@ -166,7 +166,7 @@ class Load:
         request = request_of(instrument=Upi(vpa=vpa))
         # A ledger that is busy with a failover refuses; that is a payment less.
         with contextlib.suppress(PgwError):
-            await take(self._scene.world, request, f"{self._prefix}-{number}")
+            await take(self._scene.deps, request, f"{self._prefix}-{number}")
 
 
 RECOUNT = """

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table, select
 
-from pgw.core.gateways.book import Book, Entry, Line
+from pgw.core.gateways.book import BookLine, BookStatus, SandboxBook
 from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.tables import attempts
-from pgw.core.money.audit_rows import Line as Settled
+from pgw.core.money.audit_rows import SettlementLine as Settled
 from tests.faults.proof import ledger_of, settled_in, violations
 from tests.ledgers import new_file
 from tests.seams.ageing import pass_time
@@ -100,11 +100,17 @@ class Place:
 
     def move_late(self, payment_id: str, **changes: Any) -> None:
         """Let the gateway that declined a payment have taken its money after all."""
-        book = Book(self.home / "sandbox.book")
+        book = SandboxBook(self.home / "sandbox.book")
         try:
             (declined,) = [each for each in self._book() if each["payment_id"] == payment_id][:1]
-            moved = {**declined, "status": Entry.CAPTURED, "reason": None, "effective_at": datetime.now(UTC), **changes}
-            book.write(msgspec.convert(moved, Line))
+            moved = {
+                **declined,
+                "status": BookStatus.CAPTURED,
+                "reason": None,
+                "effective_at": datetime.now(UTC),
+                **changes,
+            }
+            book.write(msgspec.convert(moved, BookLine))
         finally:
             book.close()
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgw.core.gateways.razorpay_events import reference_in
-from pgw.core.money.audit_rows import CAPTURED, REVERSED, Line
+from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine
 from tests.faults.proof import ledger_of, settled, violations
 from tests.server.serving import Served
 from tests.server.wire import eventually
 
 
-def violated(database: str, lines: Callable[[], Sequence[Line]]) -> int:
+def violated(database: str, lines: Callable[[], Sequence[SettlementLine]]) -> int:
     """Count what is violated; it is looked at again while something is, for a book that was read first is behind."""
 
     def look() -> int | None:
@@ -26,7 +26,7 @@ def violated_by(running: Served) -> int:
     return violated(ledger_of(running.folder / "home", running.database_url), lambda: settled(running.api.charges()))
 
 
-def lines_of(book: dict[str, Any]) -> tuple[Line, ...]:
+def lines_of(book: dict[str, Any]) -> tuple[SettlementLine, ...]:
     """Read what moved out of the book of `pgw sandbox`, which knows our attempts by their receipts."""
     lines = []
     for each in book["payments"]:
@@ -34,7 +34,7 @@ def lines_of(book: dict[str, Any]) -> tuple[Line, ...]:
         assert named is not None
         for kind, amount in ((CAPTURED, each["captured_amount"]), (REVERSED, each["refunded_amount"])):
             if amount:
-                line = Line(
+                line = SettlementLine(
                     gateway_id="razorpay",
                     payment_id=named.payment_id,
                     attempt_number=named.attempt_number,

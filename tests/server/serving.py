@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sanic import Sanic
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.ledger.engine.store import upgrade
 from pgw.server.app import create_app
 from pgw.settings import SETTINGS, load
@@ -77,10 +77,10 @@ class Inside:
     stop: asyncio.Event
 
     @property
-    def house(self) -> House:
+    def runtime(self) -> Runtime:
         """Return the opened world."""
-        house: House = self.app.ctx.house
-        return house
+        runtime: Runtime = self.app.ctx.runtime
+        return runtime
 
     def within(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the server's own loop."""

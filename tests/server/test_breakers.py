@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.breakers.breaker import Breaker, State
 from pgw.core.breakers.override import Override
-from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.metrics.windows import MetricWindows
 from pgw.core.ids import uuid7
-from pgw.core.ledger.breaker_history import TRANSITION, Transition, item_of
+from pgw.core.ledger.breaker_history import TRANSITION, Transition, transition_write
 from pgw.core.ledger.configuration import breaker_subject, changes_since, head
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.engine.writer import LedgerUnavailable
@@ -44,7 +44,7 @@ def _breaker(api: Api, gateway_id: str = "hdfc", method: str = "UPI") -> Documen
 
 
 def _version(running: Inside) -> int:
-    return running.within(running.house.ledger.read(head))
+    return running.within(running.runtime.ledger.read(head))
 
 
 def _moment(text: str) -> datetime:
@@ -99,7 +99,7 @@ def test_rates_are_of_all_that_was_counted_and_the_run_is_of_this_process(within
     assert within.api.pay().document["gateway_used"] == "hdfc"
     assert within.api.pay(payment("gateway-error@sandbox")).document["gateway_used"] == "icici"
     within.within(within.app.ctx.line.drain())
-    within.within(within.house.mirror.refresh())
+    within.within(within.runtime.windows.refresh())
     seen = _breaker(within.api)
     assert (seen["calls_2m"], seen["failure_rate_2m"], seen["timeout_rate_5m"]) == (2, 0.5, 0.0)
     assert seen["consecutive_failures"] == 1
@@ -129,7 +129,7 @@ def test_reason_and_end_are_kept_with_the_order_and_the_same_again_renews_it(wit
     assert (first["reason"], again["reason"]) == ("INC-4412", "INC-4412 still")
     assert _moment(again["expires_at"]) - _moment(first["expires_at"]) > timedelta(hours=23)
     assert "FORCED_OPEN by jane (INC-4412)" in again["preview"]["warnings"][0]
-    newest = within.within(within.house.ledger.read(changes_since, 0))[-1]
+    newest = within.within(within.runtime.ledger.read(changes_since, 0))[-1]
     assert (newest.subject, newest.actor, newest.reason) == (breaker_subject("hdfc", "UPI"), "jane", "INC-4412 still")
 
 
@@ -210,7 +210,7 @@ def test_clearing_what_is_not_forced_is_already_so_and_writes_nothing(within: In
 
 
 def test_an_override_that_has_run_out_holds_nothing(within: Inside) -> None:
-    now = within.house.world.clock.now()
+    now = within.runtime.deps.clock.now()
     over = Override(
         gateway_id="hdfc",
         payment_method="UPI",
@@ -220,7 +220,7 @@ def test_an_override_that_has_run_out_holds_nothing(within: Inside) -> None:
         forced_at=now - timedelta(hours=1),
         expires_at=now,
     )
-    within.within(within.house.snapshots.configure(breaker_subject("hdfc", "UPI"), lambda _: over, "a", "r"))
+    within.within(within.runtime.snapshots.configure(breaker_subject("hdfc", "UPI"), lambda _: over, "a", "r"))
     seen = _breaker(within.api)
     assert (seen["state"], seen["override"]) == ("CLOSED", None)
     before = _version(within)
@@ -302,7 +302,7 @@ def test_a_dry_run_answers_the_preview_alone_and_writes_nothing(within: Inside, 
 def test_the_preview_tells_the_share_that_moves_and_where(within: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {("hdfc", "HDFC"): 90, ("icici", "ICICI"): 30, ("axis", "AXIS"): 30}
     monkeypatch.setattr(
-        Mirror, "traffic", lambda _, method, window_s: seen if (method, window_s) == ("UPI", 300) else {}
+        MetricWindows, "traffic", lambda _, method, window_s: seen if (method, window_s) == ("UPI", 300) else {}
     )
     foretold = _order(within.api, OPEN).document["preview"]
     assert foretold["share"] == pytest.approx(0.6)
@@ -369,13 +369,13 @@ def test_status_needs_no_ledger(within: Inside, monkeypatch: pytest.MonkeyPatch)
 def test_an_order_is_answered_when_every_process_knows_of_it(within: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def fleet(house: House) -> tuple[Heartbeat, ...]:
+    def fleet(runtime: Runtime) -> tuple[Heartbeat, ...]:
         """One that knows at once, and one that has heard at the third look."""
-        asked.append(house.snapshots.current.config_version)
+        asked.append(runtime.snapshots.current.config_version)
         versions = (asked[0], asked[0] if len(asked) > 2 else asked[0] - 1)
         return tuple(Heartbeat(process=f"p{n}", role="serve", config_version=v) for n, v in enumerate(versions))
 
-    monkeypatch.setattr(House, "fleet", fleet)
+    monkeypatch.setattr(Runtime, "fleet", fleet)
     seen = _order(within.api, OPEN).document["seen_by"]
     assert (seen["processes"], seen["of"], len(asked)) == (2, 2, 3)
 
@@ -385,7 +385,7 @@ def test_a_process_that_does_not_hear_of_an_order_does_not_hold_it_up(
 ) -> None:
     deaf = Heartbeat(process="p2", role="serve", config_version=0)
     here = Heartbeat(process="p1", role="serve", config_version=10**6)
-    monkeypatch.setattr(House, "fleet", lambda _: (here, deaf))
+    monkeypatch.setattr(Runtime, "fleet", lambda _: (here, deaf))
     told = _order(within.api, OPEN)
     assert (told.status, told.document["state"]) == (200, "FORCED_OPEN")
     seen = told.document["seen_by"]
@@ -413,10 +413,10 @@ def test_two_orders_at_once_are_both_kept(within: Inside) -> None:
 
 def _moved(running: Inside, number: int, gateway_id: str = "hdfc") -> None:
     """Write a transition as the breakers do."""
-    world = running.house.world
-    now = world.clock.now()
+    deps = running.runtime.deps
+    now = deps.clock.now()
     told = Transition(
-        event_id=uuid7(now, world.rng),
+        event_id=uuid7(now, deps.rng),
         key=(gateway_id, "UPI"),
         scope="shared",
         process="p1",
@@ -424,7 +424,7 @@ def _moved(running: Inside, number: int, gateway_id: str = "hdfc") -> None:
         breaker=Breaker(state=State.OPEN, epoch=number, cause="failure_rate"),
         occurred_at=now,
     )
-    running.within(running.house.ledger.commit(TRANSITION, item_of(told)))
+    running.within(running.runtime.ledger.commit(TRANSITION, transition_write(told)))
 
 
 def test_history_lists_what_breakers_did_and_what_was_ordered_newest_first(within: Inside) -> None:

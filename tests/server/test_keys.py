@@ -8,8 +8,8 @@ import pytest
 from pgw.core.ledger.configuration import changes_since
 from pgw.server.http.operation import Operation, Who
 from pgw.server.routes.operations import OPERATIONS
-from pgw.server.routes.operator_commands import OrderBody
-from pgw.server.routes.overrides import OrderQuery
+from pgw.server.routes.operator_commands import CommandBody
+from pgw.server.routes.overrides import CommandQuery
 from tests.server.serving import Inside, Served, inside
 from tests.server.wire import ADMIN, Answer, Api, new_key, payment
 
@@ -31,8 +31,8 @@ def _ask(api: Api, each: Operation, headers: dict[str, str]) -> Answer:
     """Ask as well as one can without knowing anything: what comes back past the guard does not matter."""
     path = each.path.format(payment_id="x", gateway_id="hdfc", merchant_id="m_001", payment_method="UPI")
     # An order that needs no body would hold for every other test: it is only previewed, or refused past the guard.
-    path += "?dry_run=true" if each.query is OrderQuery else ""
-    body = {"ttl_seconds": 0} if each.body is OrderBody and each.query is None else {}
+    path += "?dry_run=true" if each.query is CommandQuery else ""
+    body = {"ttl_seconds": 0} if each.body is CommandBody and each.query is None else {}
     return api.call(each.method.upper(), path, body if each.body else None, headers)
 
 
@@ -69,7 +69,7 @@ def test_nothing_else_needs_a_key_at_home(server: Served, each: Operation) -> No
 
 @pytest.mark.parametrize("each", [*GUARDED, *ADMINS], ids=_named)
 def test_away_from_home_every_route_needs_the_key(exposed: Inside, each: Operation) -> None:
-    if each.path == "/sandbox/book" and exposed.house.settings.production:
+    if each.path == "/sandbox/book" and exposed.runtime.settings.production:
         assert _ask(exposed.api, each, {}).refusal == (404, "NOT_FOUND")
         return
     assert _ask(exposed.api, each, {}).refusal == UNAUTHORIZED
@@ -156,7 +156,7 @@ def test_who_changes_something_is_kept_as_claimed(within: Inside) -> None:
 
 
 def _newest_actor(within: Inside) -> str:
-    return within.within(within.house.ledger.read(changes_since, 0))[-1].actor
+    return within.within(within.runtime.ledger.read(changes_since, 0))[-1].actor
 
 
 def test_production_has_no_sandbox(tmp_path: Path) -> None:

@@ -62,11 +62,11 @@ class Market:
 
 
 def _look(running: Inside) -> None:
-    running.within(running.house.keyring.refresh())
+    running.within(running.runtime.merchant_keys.refresh())
 
 
 def _merchant(running: Inside, merchant_id: str, seed: int) -> Merchant:
-    work = create(running.house.ledger, SystemClock(), Random(seed), merchant_id, "development", "asha", "test")
+    work = create(running.runtime.ledger, SystemClock(), Random(seed), merchant_id, "development", "asha", "test")
     key, told = running.within(work)
     _look(running)
     body = payment(merchant_id=merchant_id, customer_id=f"c_{merchant_id}", merchant_reference=f"r_{merchant_id}")
@@ -164,7 +164,7 @@ def test_nobody_replays_another_s_payment(market: Market) -> None:
 
 def test_a_key_opens_no_door_but_the_merchant_s(market: Market) -> None:
     """Changes want the admin key everywhere; what is open at home wants it elsewhere."""
-    exposed = bool(market.running.house.settings.bind_host == "0.0.0.0")
+    exposed = bool(market.running.runtime.settings.bind_host == "0.0.0.0")
     for each in OPERATIONS:
         if each.who in {Who.MERCHANT, Who.ANYBODY} or "{gateway}" in each.path:
             continue
@@ -207,7 +207,7 @@ def _shown(market: Market) -> list[str]:
 def test_what_is_no_live_key_is_refused_without_telling_why(market: Market) -> None:
     """Malformed, unknown, revoked: one answer, on every route that takes a key, at home too; it says what to show."""
     gone = _merchant(market.running, "m_gone", 3)
-    work = revoke(market.running.house.ledger, SystemClock(), Random(4), gone.key_id, "asha", "test")
+    work = revoke(market.running.runtime.ledger, SystemClock(), Random(4), gone.key_id, "asha", "test")
     market.running.within(work)
     said = []
     for each in OF_PAYMENTS:

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from pgw.core.errors import PgwError
-from pgw.core.flow.metrics.windows import BREAKER_WINDOW_S, WINDOWS_S, Mirror
-from pgw.core.hot.in_process import InProcess
+from pgw.core.flow.metrics.windows import BREAKER_WINDOW_S, WINDOWS_S, MetricWindows
+from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.ledger.configuration import SANDBOX_GATEWAYS
 from pgw.core.metrics.counters import field_of, fold, slice_of
 from pgw.core.payment.outcome import AttemptEnd
 from pgw.core.routing.plan import HOT_LIMIT
-from pgw.server.routes.metrics import MAX_CELLS, GatewayMetrics, MetricsQuery, Window, figures
+from pgw.server.routes.metrics import MAX_CELLS, GatewayMetrics, MetricsQuery, WindowName, figures
 from tests.core.told import FAULT, HANGING, SUCCEEDED, told
 from tests.doubles import NOON, VirtualClock
 from tests.server.serving import Inside, Served
@@ -35,11 +35,11 @@ EMPTY = {
 }
 
 
-def _mirror(*ends: tuple[AttemptEnd, int, str, str]) -> Mirror:
+def _windows(*ends: tuple[AttemptEnd, int, str, str]) -> MetricWindows:
     """Show what was told of hdfc: an end, how many minutes ago, by which method, for which bank."""
     clock = VirtualClock()
-    hot = InProcess(clock)
-    mirror = Mirror(hot, clock)
+    hot = InProcessHotState(clock)
+    mirror = MetricWindows(hot, clock)
     hot.apply(
         fold(
             told(end, NOON - timedelta(minutes=ago), payment_method=method, issuing_bank=bank)
@@ -50,19 +50,19 @@ def _mirror(*ends: tuple[AttemptEnd, int, str, str]) -> Mirror:
     return mirror
 
 
-def _shown(mirror: Mirror, **query: str) -> GatewayMetrics:
+def _shown(mirror: MetricWindows, **query: str) -> GatewayMetrics:
     return figures(mirror, HDFC, msgspec.convert(query, MetricsQuery), NOON)
 
 
 def test_every_window_that_may_be_asked_for_is_kept() -> None:
     """The one that nobody can ask for here is the breakers' own."""
     kept = tuple(each for each in WINDOWS_S if each != BREAKER_WINDOW_S)
-    assert tuple(int(window.span.total_seconds()) for window in Window) == kept
+    assert tuple(int(window.span.total_seconds()) for window in WindowName) == kept
 
 
 def test_the_figures_of_a_gateway_are_those_of_its_cells_together() -> None:
     shown = _shown(
-        _mirror(
+        _windows(
             *[(SUCCEEDED, 1, "UPI", "HDFC")] * 6,
             *[(FAULT, 1, "UPI", "SBI")] * 2,
             (HANGING, 2, "UPI", "SBI"),
@@ -94,7 +94,7 @@ def test_the_figures_of_a_gateway_are_those_of_its_cells_together() -> None:
     ids=str,
 )
 def test_what_is_named_is_shown_alone_and_what_is_not_is_rolled_up(query: dict[str, str], attempts: int) -> None:
-    mirror = _mirror(
+    mirror = _windows(
         (SUCCEEDED, 0, "UPI", "HDFC"),
         (SUCCEEDED, 4, "UPI", "SBI"),
         (SUCCEEDED, 6, "UPI", "HDFC"),
@@ -108,19 +108,19 @@ def test_what_is_named_is_shown_alone_and_what_is_not_is_rolled_up(query: dict[s
 
 
 def test_figures_say_how_old_they_are() -> None:
-    mirror = _mirror((SUCCEEDED, 0, "UPI", "HDFC"))
+    mirror = _windows((SUCCEEDED, 0, "UPI", "HDFC"))
     ages = [timedelta(0), HOT_LIMIT, HOT_LIMIT + timedelta(seconds=1)]
     shown = [figures(mirror, HDFC, MetricsQuery(), NOON + age) for age in ages]
     assert [(each.as_of, each.stale) for each in shown] == [(NOON, False), (NOON, False), (NOON, True)]
-    never = figures(Mirror(InProcess(VirtualClock()), VirtualClock()), HDFC, MetricsQuery(), NOON)
+    never = figures(MetricWindows(InProcessHotState(VirtualClock()), VirtualClock()), HDFC, MetricsQuery(), NOON)
     assert (never.as_of, never.stale, never.attempts) == (None, True, 0)
 
 
 def test_of_many_cells_those_with_most_attempts_are_shown_and_all_are_counted() -> None:
     clock = VirtualClock()
-    hot = InProcess(clock)
+    hot = InProcessHotState(clock)
     hot.apply({slice_of(NOON): {field_of(("hdfc", "UPI", f"B{n:03}"), "s:SUCCESS"): n for n in range(1, 301)}})
-    mirror = Mirror(hot, clock)
+    mirror = MetricWindows(hot, clock)
     asyncio.run(mirror.refresh())
     shown = _shown(mirror)
     assert [each.attempts for each in shown.cells] == list(range(300, 300 - MAX_CELLS, -1))
@@ -130,7 +130,7 @@ def test_of_many_cells_those_with_most_attempts_are_shown_and_all_are_counted() 
 def test_a_method_the_gateway_does_not_take_is_refused_by_name() -> None:
     upi_alone = msgspec.structs.replace(HDFC, supported_methods=("UPI",))
     with pytest.raises(PgwError, match="hdfc takes UPI"):
-        figures(_mirror(), upi_alone, MetricsQuery(payment_method="CARD"), NOON)
+        figures(_windows(), upi_alone, MetricsQuery(payment_method="CARD"), NOON)
 
 
 def test_a_gateway_nobody_called_has_empty_figures_and_no_rate(within: Inside) -> None:

@@ -40,7 +40,7 @@ def test_without_its_ledger_it_is_alive_but_not_ready(within: Inside, monkeypatc
 
 
 def test_a_snapshot_that_is_not_refreshed_degrades_it(within: Inside) -> None:
-    snapshots = within.house.snapshots
+    snapshots = within.runtime.snapshots
     snapshots.current = msgspec.structs.replace(snapshots.current, as_of=snapshots.current.as_of - timedelta(minutes=1))
     ready = within.api.get("/ops/readiness")
     assert (ready.status, ready.document["status"]) == (200, "degraded")
@@ -54,7 +54,7 @@ def test_a_snapshot_that_is_not_refreshed_degrades_it(within: Inside) -> None:
 )
 def test_health_that_is_not_counted_any_more_degrades_it(within: Inside, age: timedelta, status: str) -> None:
     """It says so from the age on from which decisions do."""
-    snapshots, clock = within.house.snapshots, within.house.world.clock
+    snapshots, clock = within.runtime.snapshots, within.runtime.deps.clock
     now = clock.now()
     with pytest.MonkeyPatch.context() as stopped:
         stopped.setattr(clock, "now", lambda: now)

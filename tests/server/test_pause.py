@@ -25,7 +25,7 @@ def _resume(api: Api, body: object = None) -> Answer:
 
 
 def _version(running: Inside) -> int:
-    return running.within(running.house.ledger.read(head))
+    return running.within(running.runtime.ledger.read(head))
 
 
 def _look(api: Api) -> dict[str, Any] | None:
@@ -98,9 +98,9 @@ def test_whoever_is_not_paused_is_resumed_already(within: Inside) -> None:
 
 
 def test_a_pause_that_has_run_out_keeps_nobody_out(within: Inside) -> None:
-    now = within.house.world.clock.now()
+    now = within.runtime.deps.clock.now()
     over = Pause(reason="r", actor="a", paused_at=now - timedelta(hours=1), expires_at=now)
-    within.within(within.house.snapshots.configure(PAUSE, lambda _: over, "a", "r"))
+    within.within(within.runtime.snapshots.configure(PAUSE, lambda _: over, "a", "r"))
     assert within.api.pay().status == 201
     assert _look(within.api) is None
     assert _resume(within.api).document["paused"] is False
@@ -108,10 +108,10 @@ def test_a_pause_that_has_run_out_keeps_nobody_out(within: Inside) -> None:
 
 def test_who_paused_and_who_resumed_is_kept(within: Inside) -> None:
     _pause(within.api, {"reason": "INC-4412"})
-    paused = within.within(within.house.ledger.read(changes_since, 0))[-1]
+    paused = within.within(within.runtime.ledger.read(changes_since, 0))[-1]
     assert (paused.subject, paused.actor, paused.reason) == (PAUSE, "jane", "INC-4412")
     within.api.call("POST", "/ops/resume", {"reason": "mended"}, {**ADMIN, "X-Actor": "ravi"})
-    resumed = within.within(within.house.ledger.read(changes_since, 0))[-1]
+    resumed = within.within(within.runtime.ledger.read(changes_since, 0))[-1]
     assert (resumed.subject, resumed.actor, resumed.reason) == (PAUSE, "ravi", "mended")
 
 

@@ -94,20 +94,20 @@ def test_a_violation_raises_the_counter_degrades_readiness_and_goes_when_it_is_p
         return told[0], told[1], next(each["status"] for each in checks if each["name"] == "invariants")
 
     def change(status: Status) -> None:
-        engine = create_engine(within.house.settings.database)
+        engine = create_engine(within.runtime.settings.database)
         with engine.begin() as connection:
             connection.execute(update(payments).where(payments.c.payment_id == payment_id).values(status=status))
         engine.dispose()
-        within.within(within.house.auditor.step())
+        within.within(within.runtime.invariant_check.step())
 
-    within.within(within.house.auditor.step())
+    within.within(within.runtime.invariant_check.step())
     assert look() == (0, 0, "ok")
     change(Status.FAILURE)
     total, still, status = look()
     assert (total, still, status) == (2, 2, "degraded")
     alarms = [each.getMessage() for each in caplog.records if each.levelname == "CRITICAL"]
     assert [each for each in alarms if each.startswith(f"I3 violated by payment {payment_id}")] != []
-    within.within(within.house.auditor.step())
+    within.within(within.runtime.invariant_check.step())
     assert look() == (2, 2, "degraded")
     change(Status.SUCCESS)
     assert look() == (2, 0, "ok")
@@ -123,11 +123,11 @@ def test_what_one_server_found_every_server_tells_also_after_a_restart(tmp_path:
         with inside(tmp_path / "one", {"DATABASE_URL": database}) as first:
             first.api.set_gateways(is_enabled=True)
             first.api.pay()
-            engine = create_engine(first.house.settings.database)
+            engine = create_engine(first.runtime.settings.database)
             with engine.begin() as connection:
                 connection.execute(update(payments).values(status=Status.FAILURE))
             engine.dispose()
-            assert first.within(first.house.auditor.step()) > 0
+            assert first.within(first.runtime.invariant_check.step()) > 0
             with inside(tmp_path / "two", {"DATABASE_URL": database}) as second:
                 told = [_violations(_scraped(each.api)) for each in (first, second)]
         with inside(tmp_path / "three", {"DATABASE_URL": database}) as third:

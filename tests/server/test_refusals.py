@@ -19,7 +19,7 @@ from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.payments import OPEN
 from pgw.core.payment.outcome import ActionRequired, Blame, Captured, NotSent, Verdict
 from pgw.core.payment.payment import NextAction, PaymentRequest
-from pgw.core.ports import ChargeOrder, Gateway, World
+from pgw.core.ports import ChargeOrder, Dependencies, Gateway
 from pgw.core.routing.context import make_context
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import Snapshot, make_plan, seed_of
@@ -45,7 +45,7 @@ class Playing:
 
 def _play(within: Inside, verdict: Verdict) -> None:
     """Let every gateway give this verdict from now on."""
-    gateways: Any = within.house.world.gateways
+    gateways: Any = within.runtime.deps.gateways
     for name, real in gateways.items():
         gateways[name] = Playing(verdict, real)
 
@@ -58,7 +58,7 @@ def _configure(within: Inside, gateway_id: str, **members: Any) -> None:
         assert gateway is not None
         return msgspec.structs.replace(gateway, **members)
 
-    within.within(within.house.snapshots.configure(GATEWAY + gateway_id, changed, "test", "test"))
+    within.within(within.runtime.snapshots.configure(GATEWAY + gateway_id, changed, "test", "test"))
 
 
 def _patch_all(api: Api, **members: object) -> None:
@@ -73,7 +73,7 @@ def _is_untaken(api: Api) -> bool:
 @contextmanager
 def _locked(within: Inside) -> Iterator[None]:
     """Keep the ledger from writing, as a stuck disk or another program would."""
-    with closing(sqlite3.connect(within.house.settings.home / "pgw.db", isolation_level=None)) as other:
+    with closing(sqlite3.connect(within.runtime.settings.home / "pgw.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
@@ -229,23 +229,23 @@ def test_reads_without_a_ledger_are_503_and_say_when_to_come_again(
         assert refused.headers["retry-after"] == "1"
 
 
-async def _open_and_vanish(world: World, body: dict[str, Any], key: str) -> str:
+async def _open_and_vanish(deps: Dependencies, body: dict[str, Any], key: str) -> str:
     """Announce an attempt an hour ago, as a process does that dies right after."""
     request = msgspec.convert(body, PaymentRequest)
-    long_ago = world.clock.now() - timedelta(hours=1)
-    payment_id = uuid7(long_ago, world.rng)
-    snapshot = world.snapshot()
+    long_ago = deps.clock.now() - timedelta(hours=1)
+    payment_id = uuid7(long_ago, deps.rng)
+    snapshot = deps.snapshot()
     plan = make_plan(make_context(request, long_ago, snapshot.banks), snapshot, seed_of(payment_id), long_ago)
     first = Announced(1, "hdfc", long_ago, timedelta(seconds=1))
-    fingerprint = digest(request, world.ledger_id)
-    assert await world.ledger.commit(OPEN, opening(payment_id, key, fingerprint, request, plan, first, long_ago))
+    fingerprint = digest(request, deps.ledger_id)
+    assert await deps.ledger.commit(OPEN, opening(payment_id, key, fingerprint, request, plan, first, long_ago))
     return payment_id
 
 
 def test_after_its_lease_a_payment_nobody_ended_is_shown_as_under_verification(within: Inside) -> None:
     """By replay, by GET and in lists alike, before any worker has looked at it."""
     key, api, body = new_key(), within.api, payment()
-    payment_id = within.within(_open_and_vanish(within.house.world, body, key))
+    payment_id = within.within(_open_and_vanish(within.runtime.deps, body, key))
     replayed = api.pay(body, key=key)
     assert (replayed.status, replayed.headers["idempotent-replayed"]) == (202, "true")
     assert replayed.document["status"] == "PENDING_VERIFICATION"

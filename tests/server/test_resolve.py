@@ -12,7 +12,7 @@ from pgw.core.ledger.payment_reads import decision_of
 from pgw.core.ledger.tables import audit_log
 from pgw.core.ledger.verifications import SETTLE
 from pgw.core.payment.outcome import Blame, Captured
-from pgw.core.verification.enquiry import GaveUp, settle
+from pgw.core.verification.enquiry import GaveUp, ending_of
 from pgw.core.writes.attempts import Ended, subject_of
 from pgw.core.writes.verification import settling
 from tests.server.serving import Inside, inside
@@ -49,11 +49,11 @@ def unknown(running: Inside) -> str:
 def in_review(running: Inside, found: Any = None) -> str:
     """Leave a payment to a person, as a verifier does that was told this."""
     payment_id = unknown(running)
-    world = running.house.world
-    now = world.clock.now()
-    stored = running.within(running.house.ledger.read(decision_of, payment_id))
+    deps = running.runtime.deps
+    now = deps.clock.now()
+    stored = running.within(running.runtime.ledger.read(decision_of, payment_id))
     assert stored is not None
-    settlement = settle(found or GaveUp(Blame.GATEWAY, None), 1000, "INR")
+    settlement = ending_of(found or GaveUp(Blame.GATEWAY, None), 1000, "INR")
     item = settling(
         subject_of(payment_id, stored[0]),
         Ended(1, "hdfc", settlement.end, now, None),
@@ -62,9 +62,9 @@ def in_review(running: Inside, found: Any = None) -> str:
         56,
         {"check_number": 1, "checked_at": now, "result": "PENDING", "error_code": None},
         None,
-        (uuid7(now, world.rng), uuid7(now, world.rng)),
+        (uuid7(now, deps.rng), uuid7(now, deps.rng)),
     )
-    assert running.within(running.house.ledger.commit(SETTLE, item)) is True
+    assert running.within(running.runtime.ledger.commit(SETTLE, item)) is True
     return payment_id
 
 
@@ -81,7 +81,7 @@ def kept(running: Inside, payment_id: str) -> list[Any]:
         query = select(audit_log).where(audit_log.c.subject == f"payment:{payment_id}")
         return list(connection.execute(query).all())
 
-    return running.within(running.house.ledger.read(look))
+    return running.within(running.runtime.ledger.read(look))
 
 
 def test_a_payment_in_review_is_ended_and_everybody_sees_it(running: Inside) -> None:
@@ -188,7 +188,7 @@ class TestReadiness:
             unknown(within)
         status, told = self.looks(within)["unknown"]
         assert (status, told.startswith("2 payments, INR 20.00 at risk, oldest ")) == ("ok", True)
-        clock = within.house.world.clock
+        clock = within.runtime.deps.clock
         later = clock.now() + timedelta(minutes=31)
         monkeypatch.setattr(clock, "now", lambda: later)
         assert self.looks(within)["unknown"] == ("degraded", "2 payments, INR 20.00 at risk, oldest 31 min")

@@ -59,7 +59,7 @@ def test_if_match_lets_only_the_version_that_was_read_change(within: Inside) -> 
 
 def test_who_changed_it_is_kept(within: Inside) -> None:
     assert _put(within.api, SEED, X_Actor="jane").status == 200
-    newest = within.within(within.house.ledger.read(changes_since, 0))[-1]
+    newest = within.within(within.runtime.ledger.read(changes_since, 0))[-1]
     assert (newest.subject, newest.actor, newest.reason) == (SCORING, "jane", "set scoring configuration")
 
 

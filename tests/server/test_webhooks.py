@@ -44,7 +44,7 @@ def _send(within: Inside, body: bytes, secret: str = NEW, **headers: str) -> Ans
 
 
 def _kept(within: Inside) -> list[dict[str, Any]]:
-    return within.within(rows(within.house.ledger, webhook_deliveries))
+    return within.within(rows(within.runtime.ledger, webhook_deliveries))
 
 
 @pytest.fixture(scope="module")

@@ -94,13 +94,13 @@ def _take(api: Api) -> tuple[str, str]:
 
 def _put_off(pgw: Inside, **changed: Any) -> None:
     """Have the schedule ask about nothing for a day: what is asked after this, a webhook caused."""
-    tomorrow = pgw.house.world.clock.now() + timedelta(days=1)
+    tomorrow = pgw.runtime.deps.clock.now() + timedelta(days=1)
 
     def write(connection: Any) -> None:
         connection.execute(update(attempts).values(next_check_at=tomorrow, **changed))
 
-    pgw.within(pgw.house.ledger.read(write))
-    assert pgw.within(verify_due(pgw.house.world)) == 0
+    pgw.within(pgw.runtime.ledger.read(write))
+    assert pgw.within(verify_due(pgw.runtime.deps)) == 0
 
 
 def _status(api: Api, payment_id: str) -> str:
@@ -110,8 +110,8 @@ def _status(api: Api, payment_id: str) -> str:
 
 def _round(pgw: Inside) -> tuple[int, int]:
     """Handle what was told, then ask about what is due."""
-    handled = pgw.within(handle_waiting(pgw.house.world))
-    return handled, pgw.within(verify_due(pgw.house.world))
+    handled = pgw.within(handle_waiting(pgw.runtime.deps))
+    return handled, pgw.within(verify_due(pgw.runtime.deps))
 
 
 def test_the_payment_ends_by_the_webhook_and_not_by_the_schedule(bank: Bank, pgw: Inside) -> None:
@@ -153,7 +153,7 @@ def _send(api: Api, body: bytes, event_id: str, secret: str = SECRET) -> Answer:
 
 def _money(pgw: Inside, bank: Bank, payment_id: str) -> tuple[str, int, int]:
     """Say how a payment stands, how often it was captured over there, and how often that is booked here."""
-    booked = [row for row in pgw.within(rows(pgw.house.ledger, transfers)) if row["payment_id"] == payment_id]
+    booked = [row for row in pgw.within(rows(pgw.runtime.ledger, transfers)) if row["payment_id"] == payment_id]
     captures = [each for each in bank.ask("GET", "/sandbox/book")["captures"] if each["amount"]]
     return _status(pgw.api, payment_id), len(captures), len(booked)
 
@@ -177,11 +177,11 @@ def test_an_old_body_under_a_new_event_id_has_no_second_effect(bank: Bank, pgw: 
     assert _round(pgw) == (0, 0)
     after = _money(pgw, bank, payment_id)
     assert after == before
-    (kept,) = pgw.within(rows(pgw.house.ledger, webhook_deliveries))
+    (kept,) = pgw.within(rows(pgw.runtime.ledger, webhook_deliveries))
     assert kept["handled_at"] is not None
     ends = {f"{each.status} {each.document['status']}" for each in again}
     told = f"{first.status} {first.document['status']}, then {' '.join(ends)}; {after[0]}, {after[1]} charge"
-    violations = bank.violated(pgw.house.settings.database)
+    violations = bank.violated(pgw.runtime.settings.database)
     saw(38, f"{told}; {violations} violations", case="the same body under a new event id")
 
 
@@ -192,10 +192,10 @@ def test_a_forged_or_too_old_webhook_has_no_effect(bank: Bank, pgw: Inside, saw:
     old = _send(pgw.api, _event(payment_id, transaction_ref, age_s=6 * 86_400), "two")
     assert [forged.refusal, old.refusal] == [(401, "UNAUTHORIZED"), (400, "INVALID_REQUEST")]
     assert _round(pgw) == (0, 0)
-    kept = pgw.within(rows(pgw.house.ledger, webhook_deliveries))
+    kept = pgw.within(rows(pgw.runtime.ledger, webhook_deliveries))
     after = _money(pgw, bank, payment_id)
     assert (kept, after) == ([], ("REQUIRES_ACTION", 0, 0))
-    end = f"{len(kept)} kept; {after[0]}, {after[1]} charges; {bank.violated(pgw.house.settings.database)} violations"
+    end = f"{len(kept)} kept; {after[0]}, {after[1]} charges; {bank.violated(pgw.runtime.settings.database)} violations"
     for answer, case in ((forged, "forged"), (old, "six days old")):
         saw(38, f"{answer.status} {answer.code}; {end}", case=case)
 
@@ -214,7 +214,7 @@ def test_a_webhook_that_comes_after_the_end_changes_nothing(bank: Bank, pgw: Ins
     assert after == before
     ends = {f"{each.status} {each.document['status']}" for each in answers}
     told = f"{before[0]}; {len(answers)} more: {' '.join(ends)}; still {after[0]}, {after[1]} charge"
-    saw(37, f"{told}; {bank.violated(pgw.house.settings.database)} violations", case="after the end, and days late")
+    saw(37, f"{told}; {bank.violated(pgw.runtime.settings.database)} violations", case="after the end, and days late")
 
 
 def test_copies_and_any_order_have_one_effect(bank: Bank, pgw: Inside, saw: Saw) -> None:
@@ -226,7 +226,7 @@ def test_copies_and_any_order_have_one_effect(bank: Bank, pgw: Inside, saw: Saw)
 
     def is_told() -> bool | None:
         _round(pgw)
-        events = {row["event"] for row in pgw.within(rows(pgw.house.ledger, webhook_deliveries))}
+        events = {row["event"] for row in pgw.within(rows(pgw.runtime.ledger, webhook_deliveries))}
         return events == {"payment.authorized", "payment.captured", "order.paid"} or None
 
     eventually(is_told)
@@ -234,12 +234,12 @@ def test_copies_and_any_order_have_one_effect(bank: Bank, pgw: Inside, saw: Saw)
     assert _status(pgw.api, payment_id) == "SUCCESS"
     (row,) = [row for row in bank.ask("GET", "/sandbox/book")["captures"] if row["payment_id"] == transaction_ref]
     assert row["amount"] == BODY["amount_minor"]
-    kept = pgw.within(rows(pgw.house.ledger, webhook_deliveries))
+    kept = pgw.within(rows(pgw.runtime.ledger, webhook_deliveries))
     assert [each["handled_at"] is None for each in kept] == [False] * 3
     after = _money(pgw, bank, payment_id)
     assert after == ("SUCCESS", 1, 1)
     told = f"{len(kept)} events, 3 copies each, the newest first: {len(kept)} kept; {after[0]}, {after[1]} charge"
-    saw(37, f"{told}; {bank.violated(pgw.house.settings.database)} violations", case="twice and reordered")
+    saw(37, f"{told}; {bank.violated(pgw.runtime.settings.database)} violations", case="twice and reordered")
 
 
 @pytest.mark.slow

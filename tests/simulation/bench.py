@@ -8,12 +8,12 @@ from random import Random
 from typing import Any, TypeVar
 
 from pgw.core.errors import PgwError
-from pgw.core.ledger.audit_reads import NO_ID, cases, payments_after
+from pgw.core.ledger.audit_reads import NO_ID, payment_rows, payments_after
 from pgw.core.ledger.engine.phase import Phase
-from pgw.core.money.audit_rows import Case, Line, Settlement
+from pgw.core.money.audit_rows import PaymentRows, SettlementLine, SettlementList
 from pgw.core.money.invariants import Violation, check
 from pgw.core.payment.payment import EXITS, Status
-from pgw.core.ports import ChargeOrder, Reference, World
+from pgw.core.ports import ChargeOrder, Dependencies, Reference
 from tests.fake_gateway import Fate, Reach
 from tests.simulation.run import prepared
 from tests.simulation.scene import GATEWAYS, STEPS, House, build
@@ -62,7 +62,7 @@ class Bench:
         build(self.run, NAME)
 
     @property
-    def house(self) -> House:
+    def runtime(self) -> House:
         return self.run.houses[NAME]
 
     @property
@@ -77,17 +77,17 @@ class Bench:
         """Let time pass."""
         self._until(asyncio.sleep(seconds))
 
-    def do(self, step: Callable[[World], Coroutine[Any, Any, T]], place: str = NAME) -> T | PgwError:
+    def do(self, step: Callable[[Dependencies], Coroutine[Any, Any, T]], place: str = NAME) -> T | PgwError:
         """Let a process do one thing, and wait for it; a refusal is an answer."""
-        house = self.run.houses[place]
-        return self._until(_answer(house.process.ask(lambda: step(house.world))))
+        runtime = self.run.houses[place]
+        return self._until(_answer(runtime.process.ask(lambda: step(runtime.deps))))
 
     def crash(self) -> None:
         """Kill the process, and start another."""
-        house = self.run.houses.pop(NAME)
-        self.run.dead.append(house)
-        house.process.kill()
-        self.run.store.forget(house.process)
+        runtime = self.run.houses.pop(NAME)
+        self.run.dead.append(runtime)
+        runtime.process.kill()
+        self.run.store.forget(runtime.process)
         build(self.run, NAME)
 
     def heal(self) -> None:
@@ -112,18 +112,18 @@ class Bench:
         found = self.run.store.memory.driver.execute(due).fetchone()[0]
         return None if found is None else datetime.fromisoformat(found)
 
-    def cases(self) -> list[Case]:
+    def cases(self) -> list[PaymentRows]:
         """Read every payment."""
         connection, after = self.run.store.memory.connection, NO_ID
-        found: list[Case] = []
+        found: list[PaymentRows] = []
         while page := payments_after(connection, after):
-            found += cases(connection, page)
+            found += payment_rows(connection, page)
             after = page[-1]
         return found
 
-    def violations(self, found: list[Case]) -> list[Violation]:
+    def violations(self, found: list[PaymentRows]) -> list[Violation]:
         """Check what must be true at every moment, by the ledger and by the gateways' book."""
-        settlement = Settlement([Line(**each) for each in self.run.book.statement()], GATEWAYS)
+        settlement = SettlementList([SettlementLine(**each) for each in self.run.book.statement()], GATEWAYS)
         return [violation for case in found for violation in check(case, settlement)]
 
     def close(self) -> None:

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from pgw.core.errors import Code
-from pgw.core.ledger.audit_reads import NO_ID, Heard, cases, hear, last_position, payments_after
+from pgw.core.ledger.audit_reads import NO_ID, EventScan, last_position, payment_rows, payments_after, scan
 from pgw.core.ledger.tables import attempts, transfers, watches
-from pgw.core.money.audit_rows import Case, Line, Paid, Settlement
+from pgw.core.money.audit_rows import PaymentRow, PaymentRows, SettlementLine, SettlementList
 from pgw.core.money.invariants import check, same_key
-from pgw.core.money.transfer import Kind
+from pgw.core.money.transfer import TransferKind
 from pgw.core.payment.payment import AttemptStatus, Status
 from pgw.core.ports import Reference
 from tests.doubles import NOON
@@ -44,17 +44,17 @@ def faults(run: Run) -> list[str]:
     ]
 
 
-def _cases(run: Run) -> Sequence[Case]:
+def _cases(run: Run) -> Sequence[PaymentRows]:
     connection = run.store.memory.connection
-    heard, position, last = Heard(), 0, last_position(connection)
+    heard, position, last = EventScan(), 0, last_position(connection)
     while position < last:
-        position = hear(connection, heard, position)
-    return cases(connection, payments_after(connection, NO_ID), heard.told)
+        position = scan(connection, heard, position)
+    return payment_rows(connection, payments_after(connection, NO_ID), heard.told)
 
 
 def _of_invariants(run: Run) -> Iterator[str]:
     found = _cases(run)
-    settlement = Settlement([Line(**each) for each in run.book.statement()], GATEWAYS)
+    settlement = SettlementList([SettlementLine(**each) for each in run.book.statement()], GATEWAYS)
     for violation in (*same_key(found), *(each for case in found for each in check(case, settlement))):
         yield f"{violation.invariant} {violation.payment_id}: {violation.what}"
     known = {case.payment.payment_id for case in found}
@@ -81,7 +81,7 @@ def _of_answers(run: Run) -> Iterator[str]:
             yield f"I2/I3 {answer.key} was told {answer.word}, and is {payment.status}"
 
 
-def _is_taken(run: Run, payment: Paid | None, word: str) -> bool:
+def _is_taken(run: Run, payment: PaymentRow | None, word: str) -> bool:
     """Whether the key belongs to its other request, which came through first."""
     return (
         word == Code.IDEMPOTENCY_KEY_REUSED
@@ -122,7 +122,7 @@ def _is_open(run: Run, watch: Mapping[str, Any]) -> bool:
     return any(each.stand(run.book.now()) in {Stand.CREATED, Stand.AUTHORIZED} for each in charges)
 
 
-def _is_for_person(run: Run, case: Case) -> bool:
+def _is_for_person(run: Run, case: PaymentRows) -> bool:
     """Whether a machine could not have told: other money than asked for, or a gateway that never came to an end."""
     now = run.book.now()
     for charge in run.book.charges:
@@ -162,8 +162,8 @@ def _of_books(run: Run) -> Iterator[str]:
         took[payment_id, number, "back"] += sum(amount for _, amount in charge.given_back.values())
     booked: Counter[Named] = Counter()
     for row in _rows(run, transfers):
-        if row["kind"] != Kind.RESOLUTION:
-            way = "back" if row["kind"] == Kind.REVERSAL else "in"
+        if row["kind"] != TransferKind.RESOLUTION:
+            way = "back" if row["kind"] == TransferKind.REVERSAL else "in"
             booked[row["payment_id"], row["attempt_number"], way] += row["amount_minor"]
     for (payment_id, number, way), amount in booked.items():
         has = took[payment_id, number, way]

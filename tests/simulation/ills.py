@@ -9,7 +9,7 @@ from typing import Any
 
 from pgw.core.errors import PgwError
 from pgw.core.ledger.webhooks import RECEIVE, receiving
-from pgw.core.verification.webhook import Notice, digest_of
+from pgw.core.verification.webhook import WebhookNotice, digest_of
 from tests.doubles import NOON
 from tests.fake_gateway import Charge, Stand
 from tests.simulation.people import called
@@ -39,12 +39,12 @@ def _strike(run: Run, process: Process | None, what: str) -> None:
     """Draw whether a process is struck at the very thing it just did."""
     if run.fates.healed or process is None or run.rng.random() >= run.weather.strikes or run.loop.time() > DAY_S:
         return
-    house = run.house_of(process)
-    if house is None or process.stopped:
+    runtime = run.house_of(process)
+    if runtime is None or process.stopped:
         return
-    run.tell(f"  {process.name} is struck at its {what}")
+    run.publish(f"  {process.name} is struck at its {what}")
     # At once: what it was told by then, it has not heard yet.
-    after = _killed(run, house) if run.rng.random() < 0.5 else _stopped(run, house, _held_for_s(run.rng))
+    after = _killed(run, runtime) if run.rng.random() < 0.5 else _stopped(run, runtime, _held_for_s(run.rng))
     _outside(run, lambda: run.let_loose(after))
 
 
@@ -75,19 +75,19 @@ def _wrong_by_s(rng: Random) -> float:
 
 async def _kill(run: Run, at: float, name: str) -> None:
     await asyncio.sleep(at)
-    house = run.houses.get(name)
-    if house is not None:
-        await _killed(run, house)
+    runtime = run.houses.get(name)
+    if runtime is not None:
+        await _killed(run, runtime)
 
 
-def _killed(run: Run, house: House) -> Ill:
+def _killed(run: Run, runtime: House) -> Ill:
     """Kill now; what is returned starts the next one."""
-    name = house.process.name.partition(".")[0]
-    run.tell(f"{house.process.name} is killed")
+    name = runtime.process.name.partition(".")[0]
+    run.publish(f"{runtime.process.name} is killed")
     del run.houses[name]
-    run.dead.append(house)
-    house.process.kill()
-    run.store.forget(house.process)
+    run.dead.append(runtime)
+    runtime.process.kill()
+    run.store.forget(runtime.process)
     return _started(run, name, run.rng.uniform(0.1, 30))
 
 
@@ -98,35 +98,35 @@ async def _started(run: Run, name: str, after_s: float) -> None:
 
 async def _stop(run: Run, at: float, name: str, for_s: float) -> None:
     await asyncio.sleep(at)
-    house = run.houses.get(name)
-    if house is not None and not house.process.stopped:
-        await _stopped(run, house, for_s)
+    runtime = run.houses.get(name)
+    if runtime is not None and not runtime.process.stopped:
+        await _stopped(run, runtime, for_s)
 
 
-def _stopped(run: Run, house: House, for_s: float) -> Ill:
+def _stopped(run: Run, runtime: House, for_s: float) -> Ill:
     """Stop now; what is returned lets it go on."""
-    run.tell(f"{house.process.name} is stopped for {for_s:.1f} s")
-    house.process.stop()
-    return _continued(run, house, for_s)
+    run.publish(f"{runtime.process.name} is stopped for {for_s:.1f} s")
+    runtime.process.stop()
+    return _continued(run, runtime, for_s)
 
 
-async def _continued(run: Run, house: House, after_s: float) -> None:
+async def _continued(run: Run, runtime: House, after_s: float) -> None:
     await asyncio.sleep(after_s)
-    run.tell(f"{house.process.name} goes on")
-    house.process.go_on()
+    run.publish(f"{runtime.process.name} goes on")
+    runtime.process.go_on()
 
 
 async def _set_clock(run: Run, at: float, name: str, by_s: float) -> None:
     await asyncio.sleep(at)
-    house = run.houses.get(name)
-    if house is not None:
-        run.tell(f"the clock of {house.process.name} is wrong by {by_s:.1f} s")
-        house.process.skew = timedelta(seconds=by_s)
+    runtime = run.houses.get(name)
+    if runtime is not None:
+        run.publish(f"the clock of {runtime.process.name} is wrong by {by_s:.1f} s")
+        runtime.process.skew = timedelta(seconds=by_s)
 
 
 async def _lose_ledger(run: Run, at: float, for_s: float) -> None:
     await asyncio.sleep(at)
-    run.tell(f"the ledger is away for {for_s:.1f} s")
+    run.publish(f"the ledger is away for {for_s:.1f} s")
     run.store.is_away = True
     await asyncio.sleep(for_s)
     run.store.is_away = False
@@ -145,7 +145,7 @@ def _tell_of(run: Run, charge: Charge) -> None:
 async def _hint(run: Run, charge: Charge, since: datetime, stand: Stand, at_s: float) -> None:
     """Deliver one webhook, and again when it was not taken."""
     await asyncio.sleep(at_s - run.loop.time())
-    notice = Notice(
+    notice = WebhookNotice(
         event=f"payment.{stand.name.lower()}",
         occurred_at=since,
         payment_id=charge.reference.payment_id,
@@ -157,12 +157,12 @@ async def _hint(run: Run, charge: Charge, since: datetime, stand: Stand, at_s: f
         there = [each for _, each in sorted(run.houses.items())]
         with contextlib.suppress(PgwError, ConnectionResetError):
             if there and await _heard(charge, digest, notice, run.rng.choice(there)):
-                run.tell(f"  a webhook of {charge.transaction_ref}: {stand.name}")
+                run.publish(f"  a webhook of {charge.transaction_ref}: {stand.name}")
                 return
         await asyncio.sleep(again_s)
 
 
-async def _heard(charge: Charge, digest: str, notice: Notice, house: House) -> bool:
-    item = receiving(charge.gateway_id, digest, notice, house.world.clock.now())
-    await house.process.ask(lambda: house.world.ledger.commit(RECEIVE, item))
+async def _heard(charge: Charge, digest: str, notice: WebhookNotice, runtime: House) -> bool:
+    item = receiving(charge.gateway_id, digest, notice, runtime.deps.clock.now())
+    await runtime.process.ask(lambda: runtime.deps.ledger.commit(RECEIVE, item))
     return True

@@ -13,11 +13,11 @@ from pgw.core.flow.payments.attempt import attempt
 from pgw.core.flow.verification import late_capture as watch
 from pgw.core.flow.verification import verify
 from pgw.core.ledger import late_captures as watches
-from pgw.core.ledger.due import Watched, watched
+from pgw.core.ledger.due import DueMonitor, due_monitors
 from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.payment.outcome import Blame, NotSent, Unknown, Verdict
 from pgw.core.ports import ChargeOrder
-from pgw.core.verification.late_capture import Rest, WatchState
+from pgw.core.verification.late_capture import MonitorState, Wait
 from tests.fake_gateway import FakeGateway
 from tests.simulation import scene
 from tests.simulation.store import Due, StoreLedger
@@ -41,8 +41,8 @@ def _sent_after_the_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_watches(patch: pytest.MonkeyPatch) -> None:
-    def over(_: object, until: datetime, now: datetime) -> Rest:
-        return Rest(WatchState.OVER if now >= until else WatchState.WATCHING)
+    def over(_: object, until: datetime, now: datetime) -> Wait:
+        return Wait(MonitorState.OVER if now >= until else MonitorState.WATCHING)
 
     patch.setattr(watch, "look", over)
 
@@ -68,7 +68,7 @@ def _any_amount_will_do(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_verifies(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(scene, "STEPS", {Due.WATCH: watch.watch_due})
+    patch.setattr(scene, "STEPS", {Due.WATCH: watch.monitor_due})
 
 
 def _what_is_not_confirmed_was_written(patch: pytest.MonkeyPatch) -> None:
@@ -86,12 +86,14 @@ def _what_is_not_confirmed_was_written(patch: pytest.MonkeyPatch) -> None:
 def money_in_review_is_booked_again(patch: pytest.MonkeyPatch) -> None:
     """Let a watch book what waits for a person; rare in drawn runs, so it is not among those drawn."""
 
-    def listed(*arguments: Any) -> Sequence[Watched]:
-        return [replace(each, amount_minor=None) if each.state == "WATCHING" else each for each in watched(*arguments)]
+    def listed(*arguments: Any) -> Sequence[DueMonitor]:
+        return [
+            replace(each, amount_minor=None) if each.state == "WATCHING" else each for each in due_monitors(*arguments)
+        ]
 
-    patch.setattr(watch, "watched", listed)
+    patch.setattr(watch, "due_monitors", listed)
     patch.setattr(watches, "_is_booked", lambda _: false())
-    patch.setattr(watch, "FIND_MONEY", replace(watches.FIND_MONEY, name="find_money_anyway"))
+    patch.setattr(watch, "FIND_MONEY", replace(watches.BOOK_LATE_CAPTURE, name="find_money_anyway"))
 
 
 MUTANTS: Sequence[Patch] = (

@@ -9,9 +9,9 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.flow.verification.resolve import resolve
 from pgw.core.ledger.resolutions import last_called
 from pgw.core.ledger.tables import payments, transfers
-from pgw.core.money.transfer import Kind
+from pgw.core.money.transfer import TransferKind
 from pgw.core.ports import Reference
-from pgw.core.writes.resolution import Outcome, Resolution
+from pgw.core.writes.resolution import Resolution, ResolvedAs
 from tests.simulation.scene import Run
 from tests.simulation.weather import DAY_S, pick
 
@@ -34,7 +34,7 @@ async def _judge(run: Run, rng: Random, payment_id: str, after_s: float) -> None
     for _ in range(TRIES):
         said = _word(run, rng, payment_id)
         if (heard := await _say(run, payment_id, said)) is not None:
-            run.tell(f"a person says {said.outcome} of {payment_id}: {heard}")
+            run.publish(f"a person says {said.outcome} of {payment_id}: {heard}")
             return
         await asyncio.sleep(rng.uniform(1, 120))
 
@@ -44,9 +44,9 @@ async def _say(run: Run, payment_id: str, said: Resolution) -> str | None:
     there = [each for _, each in sorted(run.houses.items())]
     if not there:
         return None
-    house = run.rng.choice(there)
+    runtime = run.rng.choice(there)
     try:
-        payment = await house.process.ask(lambda: resolve(house.world, payment_id, said))
+        payment = await runtime.process.ask(lambda: resolve(runtime.deps, payment_id, said))
     except PgwError as fault:
         return fault.detail if fault.code is Code.CONFLICT else None
     except ConnectionResetError:
@@ -55,7 +55,7 @@ async def _say(run: Run, payment_id: str, said: Resolution) -> str | None:
 
 
 def _word(run: Run, rng: Random, payment_id: str) -> Resolution:
-    outcome = Outcome.SUCCESS if has_money(run, payment_id) and rng.random() < 0.6 else Outcome.FAILURE
+    outcome = ResolvedAs.SUCCESS if has_money(run, payment_id) and rng.random() < 0.6 else ResolvedAs.FAILURE
     return Resolution(outcome=outcome, actor="asha", reason="the gateway's book", evidence=None)
 
 
@@ -70,7 +70,7 @@ def has_money(run: Run, payment_id: str) -> bool:
         select(transfers.c.amount_minor, transfers.c.currency).where(
             transfers.c.payment_id == payment_id,
             transfers.c.attempt_number == attempt.attempt_number,
-            transfers.c.kind == Kind.UNMATCHED,
+            transfers.c.kind == TransferKind.UNMATCHED,
         )
     ).one_or_none()
     now = run.book.now()

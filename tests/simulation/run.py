@@ -12,8 +12,8 @@ from msgspec import structs
 
 from pgw.core.errors import PgwError
 from pgw.core.flow.payments.take import take
-from pgw.core.hot.in_process import InProcess
-from pgw.core.ledger.audit_reads import NO_ID, cases, payments_after
+from pgw.core.hot.in_process import InProcessHotState
+from pgw.core.ledger.audit_reads import NO_ID, payment_rows, payments_after
 from pgw.core.money.invariants import check
 from pgw.core.payment.payment import PaymentRequest, Upi
 from tests.doubles import request_of
@@ -62,9 +62,9 @@ def prepared(seed: int, weather: Weather | None = None, fates: Fates | None = No
     store = Store(loop, Random(f"store:{seed}"))
     store.draw = fates.of_commit
     book = Book(lambda: moment(loop))
-    run = Run(seed, rng, loop, weather, fates, store, book, InProcess(TrueClock(loop)))
-    fates.story = run.tell
-    run.tell(f"seed {seed}: {weather}")
+    run = Run(seed, rng, loop, weather, fates, store, book, InProcessHotState(TrueClock(loop)))
+    fates.story = run.publish
+    run.publish(f"seed {seed}: {weather}")
     return run
 
 
@@ -77,21 +77,21 @@ async def _live(run: Run, payments: int) -> None:
     await asyncio.gather(*clients)
     await asyncio.sleep(max(0.0, HEALED_S - run.loop.time()))
     run.fates.healed = True
-    run.tell("all is well again")
+    run.publish("all is well again")
     await asyncio.sleep(END_S - run.loop.time())
     for key in run.asked:
         await ask(run, key, run.asked[key], "at the end")
     await asyncio.sleep(60)
     await asyncio.gather(*run.troubles, *looks)
-    for house in run.houses.values():
-        house.process.kill()
+    for runtime in run.houses.values():
+        runtime.process.kill()
 
 
 async def _look(run: Run, at: float) -> None:
     """Check in the middle of it all what must be true at every moment."""
     await asyncio.sleep(at)
     connection = run.store.memory.connection
-    for case in cases(connection, payments_after(connection, NO_ID)):
+    for case in payment_rows(connection, payments_after(connection, NO_ID)):
         run.wrong += [f"at {at:.3f} s: {each}" for each in check(case)]
 
 
@@ -131,9 +131,9 @@ async def ask(run: Run, key: str, request: PaymentRequest, how: str, patience_s:
     there = [each for _, each in sorted(run.houses.items())]
     if not there:
         return "nobody"
-    house = run.rng.choice(there)
+    runtime = run.rng.choice(there)
     # As the server does it: a client that goes away does not take its payment with it.
-    asking = asyncio.ensure_future(house.process.ask(lambda: take(house.world, request, key)))
+    asking = asyncio.ensure_future(runtime.process.ask(lambda: take(runtime.deps, request, key)))
     try:
         taken: Taken = await asyncio.wait_for(asyncio.shield(asking), patience_s)
     except PgwError as fault:
@@ -145,7 +145,7 @@ async def ask(run: Run, key: str, request: PaymentRequest, how: str, patience_s:
         answer = Answer(key, None, f"{BUG}{fault!r}")
     else:
         answer = Answer(key, taken.payment.payment_id, str(taken.payment.status))
-    run.tell(f"{key} {how} at {house.process.name}: {answer.word} {answer.payment_id or ''}")
+    run.publish(f"{key} {how} at {runtime.process.name}: {answer.word} {answer.payment_id or ''}")
     if how != "with another amount":
         run.answers.append(answer)
     return answer.word

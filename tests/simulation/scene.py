@@ -12,13 +12,13 @@ from msgspec import structs
 
 from pgw.core.errors import PgwError
 from pgw.core.flow.breakers.circuit import Breakers
-from pgw.core.flow.runtime.tasks import OwnedTasks
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.runtime.tasks import BackgroundTasks
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.flow.verification.webhooks import handle_waiting
-from pgw.core.hot.in_process import InProcess
+from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.payment.payment import PaymentRequest
-from pgw.core.ports import Gateway, World
+from pgw.core.ports import Dependencies, Gateway
 from tests.doubles import LEDGER_ID, snapshot_of
 from tests.fake_gateway import Book, FakeGateway
 from tests.simulation.store import Due, Store, StoreLedger
@@ -32,8 +32,8 @@ BUSY_S = 40.0
 WATCHED_S = 3600.0
 """How long the workers look as soon as something is due; later they look rarely."""
 
-Step = Callable[[World], Any]
-STEPS: dict[Due, Step] = {Due.WEBHOOK: handle_waiting, Due.CHECK: verify_due, Due.WATCH: watch_due}
+Step = Callable[[Dependencies], Any]
+STEPS: dict[Due, Step] = {Due.WEBHOOK: handle_waiting, Due.CHECK: verify_due, Due.WATCH: monitor_due}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class House:
     """One life of one process."""
 
     process: Process
-    world: World
-    tasks: OwnedTasks
+    deps: Dependencies
+    tasks: BackgroundTasks
     circuit: Breakers
 
 
@@ -66,7 +66,7 @@ class Run:
     fates: Fates
     store: Store
     book: Book
-    hot: InProcess
+    hot: InProcessHotState
     houses: dict[str, House] = field(default_factory=dict)
     dead: list[House] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Run:
         """Let something happen beside everything; the run does not end before it."""
         self.troubles.append(asyncio.ensure_future(trouble))
 
-    def tell(self, words: str) -> None:
+    def publish(self, words: str) -> None:
         """Write one line of the story."""
         passed = self.loop.time()
         self.story.append(f"{passed:12.3f}  {words}" if passed < DAY_S else f"{passed / DAY_S:10.4f} d  {words}")
@@ -94,9 +94,9 @@ class Run:
 
 def start(run: Run, place: str) -> None:
     """Start a process on what the ones before it left; it takes payments, and looks after what is open."""
-    house = build(run, place)
-    house.process.spawn(_work(run, house))
-    house.process.spawn(_turn_breakers(run, house))
+    runtime = build(run, place)
+    runtime.process.spawn(_work(run, runtime))
+    runtime.process.spawn(_turn_breakers(run, runtime))
 
 
 def build(run: Run, place: str) -> House:
@@ -105,11 +105,11 @@ def build(run: Run, place: str) -> House:
     process = Process(name, run.loop)
     rng = Random(f"{run.seed}:{name}")
     clock = ProcessClock(process, run.loop)
-    tasks = OwnedTasks()
+    tasks = BackgroundTasks()
     base = snapshot_of(GATEWAYS, clock.now())
     gateways: dict[str, Gateway] = {each: FakeGateway(each, run.book, run.fates, clock.sleep) for each in GATEWAYS}
     circuit = Breakers(name, clock, rng, run.hot, lambda: base.scoring.breaker, lambda: None, shared=True)
-    world = World(
+    deps = Dependencies(
         ledger=StoreLedger(run.store, process, run.loop, rng),
         gateways=gateways,
         clock=clock,
@@ -120,36 +120,36 @@ def build(run: Run, place: str) -> House:
         spawn=tasks.spawn,
         circuit=circuit,
     )
-    house = House(process, world, tasks, circuit)
-    run.tell(f"{name} starts")
-    run.houses[place] = house
-    return house
+    runtime = House(process, deps, tasks, circuit)
+    run.publish(f"{name} starts")
+    run.houses[place] = runtime
+    return runtime
 
 
-async def _work(run: Run, house: House) -> None:
+async def _work(run: Run, runtime: House) -> None:
     """Look after what is open, as the worker's loops do, but only when something is due."""
-    world = house.world
-    lazy_s = pick(house.world.rng, ((2, 3600.0), (2, 4 * 3600.0), (1, 11 * 3600.0)))
+    deps = runtime.deps
+    lazy_s = pick(runtime.deps.rng, ((2, 3600.0), (2, 4 * 3600.0), (1, 11 * 3600.0)))
     while True:
         done = 0
         # A look that finds nothing changes nothing: the simulation need not make it.
         for due, step in STEPS.items():
-            if run.store.due_in(world.clock.now(), due) <= 0:
+            if run.store.due_in(deps.clock.now(), due) <= 0:
                 with contextlib.suppress(PgwError):
-                    done += await step(world)
-        await world.clock.sleep(_rest_s(run, world, lazy_s) if done else max(2.0, _rest_s(run, world, lazy_s)))
+                    done += await step(deps)
+        await deps.clock.sleep(_rest_s(run, deps, lazy_s) if done else max(2.0, _rest_s(run, deps, lazy_s)))
 
 
-def _rest_s(run: Run, world: World, lazy_s: float) -> float:
+def _rest_s(run: Run, deps: Dependencies, lazy_s: float) -> float:
     if run.loop.time() > WATCHED_S:
-        return lazy_s * world.rng.uniform(0.8, 1.2)
+        return lazy_s * deps.rng.uniform(0.8, 1.2)
     most_s = 2.0 if run.loop.time() < 2 * BUSY_S else 600.0
-    return min(max(0.5, min(run.store.due_in(world.clock.now(), each) for each in Due)), most_s)
+    return min(max(0.5, min(run.store.due_in(deps.clock.now(), each) for each in Due)), most_s)
 
 
-async def _turn_breakers(run: Run, house: House) -> None:
+async def _turn_breakers(run: Run, runtime: House) -> None:
     keys = [(name, "UPI") for name in GATEWAYS]
     while run.loop.time() < 2 * BUSY_S:
         alive = frozenset(each.process.name for each in run.houses.values())
-        await house.circuit.step(keys, {}, alive)
-        await house.world.clock.sleep(2.0)
+        await runtime.circuit.step(keys, {}, alive)
+        await runtime.deps.clock.sleep(2.0)

@@ -22,7 +22,7 @@ from sqlalchemy.pool import StaticPool
 from pgw.core.ledger.engine.on_sqlite import RETRYABLE, OnSqlite
 from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ledger.engine.store import upgrade
-from pgw.core.ledger.engine.writer import COMMIT_WITHIN_S, ItemRefused, LedgerUnavailable, Waiter, Writer
+from pgw.core.ledger.engine.writer import COMMIT_WITHIN_S, LedgerUnavailable, Waiter, Writer, WriteRefused
 from pgw.core.ledger.verifications import CLAIM
 from pgw.core.payment.payment import Status
 from tests.simulation.virtual import Process, VirtualLoop
@@ -204,7 +204,7 @@ class StoreLedger:
             case Trouble.TWICE:
                 await self._written(phase, item, 0.002)
             case Trouble.REFUSED:
-                raise ItemRefused(phase, ValueError("refused"))
+                raise WriteRefused(phase, ValueError("refused"))
             case Trouble.SLOW:
                 return await self._written(phase, item, self._rng.uniform(0.05, COMMIT_WITHIN_S - 0.05))
             case None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from pgw.core.breakers.breaker import Cause, State
+from pgw.core.breakers.breaker import State, TransitionCause
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.payments import OPEN
 from pgw.core.ports import ChargeOrder
@@ -86,7 +86,7 @@ def test_a_clock_that_jumps_under_a_payment_charges_nobody_twice(saw: Callable[.
 def test_a_sender_that_stood_still_is_not_let_off_its_lease_by_its_clock(saw: Saw) -> None:
     """It stands still right after its announcement, a verifier takes over, and its clock is set back by an hour."""
     with closing(Bench()) as bench:
-        sender = bench.house.process
+        sender = bench.runtime.process
         build(bench.run, OTHER)
         bench.run.store.struck = lambda process, phase: process.stop() if phase is OPEN else None
         _begin(bench, 1, 10.0)
@@ -130,8 +130,8 @@ def _paced(bench: Bench, payments: int, every_s: float) -> tuple[list[float], li
     epoch = 0
     for number in range(payments):
         _begin(bench, number, every_s)
-        bench.do(lambda world: bench.house.circuit.step(KEYS, {}, frozenset({bench.house.process.name})))
-        breaker = bench.house.circuit._levels[KEYS[0]].shared
+        bench.do(lambda deps: bench.runtime.circuit.step(KEYS, {}, frozenset({bench.runtime.process.name})))
+        breaker = bench.runtime.circuit._breakers[KEYS[0]].shared
         if breaker.state is State.OPEN and breaker.epoch != epoch:
             epoch = breaker.epoch
             opened.append(breaker.open_s)
@@ -162,7 +162,7 @@ def test_a_gateway_that_is_slow_and_does_not_fail_is_left(saw: Saw) -> None:
     with closing(Bench(hand)) as bench:
         hand.passed = bench.run.loop.time
         opened, why = _paced(bench, 100, 0.5)
-        assert (opened, why) == ([OPEN_S], [Cause.SLOW_RATE])
+        assert (opened, why) == ([OPEN_S], [TransitionCause.SLOW_RATE])
         before = [name for _, name in hand.called[:20]]
         left = [name for moment, name in hand.called if LEFT_S[0] < moment < LEFT_S[1]]
         assert Counter(before) == {"g1": 20}

@@ -15,7 +15,7 @@ from pgw.core.ledger.engine.store import identity, upgrade
 from pgw.core.ledger.tables import gateway_metrics
 from pgw.core.ports import Heartbeat
 from pgw.settings import Settings, load
-from pgw.workers.metrics import BEAT_EVERY_S, Drained, LineBack, open_line_back
+from pgw.workers.metrics import BEAT_EVERY_S, Drained, EventPipeline, open_pipeline
 from tests.circle import counted, held
 from tests.doubles import NOON, VirtualClock
 from tests.events import put, some
@@ -30,11 +30,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def _line(settings: Settings, process: str = "p1") -> AsyncIterator[tuple[LineBack, OpenLedger, Hot]]:
+async def _line(settings: Settings, process: str = "p1") -> AsyncIterator[tuple[EventPipeline, OpenLedger, Hot]]:
     clock = VirtualClock(NOON + timedelta(minutes=11))
     hot = open_hot(settings, clock)
     async with opened(settings.database) as ledger:
-        line = open_line_back(settings, ledger, await ledger.read(identity), hot, clock, process)
+        line = open_pipeline(settings, ledger, await ledger.read(identity), hot, clock, process)
         try:
             yield line, ledger, hot
         finally:

@@ -14,10 +14,10 @@ from pgw.cli.transport.stores import on_store, read
 from pgw.cli.views.durations import now
 from pgw.cli.views.messages import say
 from pgw.cli.views.screen import Column, Screen, plain
-from pgw.cli.views.timeline import moment
+from pgw.cli.views.timeline import timestamp
 
 if TYPE_CHECKING:
-    from pgw.core.ledger.audit import Entry, Place
+    from pgw.core.ledger.audit import AuditCursor, AuditEntry
 
 app = group("See who did what, and why; check that the money is right.")
 
@@ -28,7 +28,7 @@ def _frame() -> None:
 
 
 COLUMNS = (
-    Column("at", lambda entry: moment(entry["at"], 0)),
+    Column("at", lambda entry: timestamp(entry["at"], 0)),
     plain("actor"),
     plain("action"),
     plain("subject"),
@@ -67,11 +67,11 @@ def log(
     Each change of configuration with its version, and whatever else was done by hand. -o json has what changed.
     """
     settings = on_store()
-    from pgw.core.ledger.audit import Wanted  # noqa: PLC0415  # sqlalchemy
+    from pgw.core.ledger.audit import AuditFilter  # noqa: PLC0415  # sqlalchemy
     from pgw.core.ledger.audit import read as look  # noqa: PLC0415
 
     before = None if cursor is None else _place(cursor)
-    wanted = Wanted(actor, action, subject, None if since is None else _moment(since), before, limit + 1)
+    wanted = AuditFilter(actor, action, subject, None if since is None else _timestamp(since), before, limit + 1)
     # One entry more than asked for tells whether there is a next page.
     found = read(settings, lambda connection: look(connection, wanted))
     page = found[:limit]
@@ -103,10 +103,10 @@ def money(
     Looks at the ledger, and at a gateway's own list of what it moved. Changes nothing; exit code 10 when a thing is
     wrong.
     """
-    return audit_money(settlement, None if since is None else _moment(since))
+    return audit_money(settlement, None if since is None else _timestamp(since))
 
 
-def _row(entry: "Entry") -> dict[str, Any]:
+def _row(entry: "AuditEntry") -> dict[str, Any]:
     from msgspec import to_builtins  # noqa: PLC0415
 
     return {
@@ -120,22 +120,24 @@ def _row(entry: "Entry") -> dict[str, Any]:
     }
 
 
-def _cursor(place: "Place") -> str:
+def _cursor(place: "AuditCursor") -> str:
     from pgw.core.ledger.engine.columns import stamp  # noqa: PLC0415  # sqlalchemy
 
     return f"{place.kind}:{place.number}@{stamp(place.at)}"
 
 
-def _place(cursor: str) -> "Place":
-    from pgw.core.ledger.audit import Place  # noqa: PLC0415  # sqlalchemy
+def _place(cursor: str) -> "AuditCursor":
+    from pgw.core.ledger.audit import AuditCursor  # noqa: PLC0415  # sqlalchemy
 
     found = _CURSOR.fullmatch(cursor)
     if found is None:
         raise CommandError(Exit.USAGE, "--cursor must be the 'next' of the page before (-o json)")
-    return Place(_moment(found[3], "--cursor"), "audit" if found[1] == "audit" else "configuration", int(found[2]))
+    return AuditCursor(
+        _timestamp(found[3], "--cursor"), "audit" if found[1] == "audit" else "configuration", int(found[2])
+    )
 
 
-def _moment(text: str, option: str = "--since") -> datetime:
+def _timestamp(text: str, option: str = "--since") -> datetime:
     """Read `2h` as the moment two hours ago, or a moment with its offset."""
     try:
         if ago := _AGO.fullmatch(text):

@@ -6,15 +6,15 @@ from typing import Any
 
 import typer
 
-from pgw.cli.consent import Order, reason_of
+from pgw.cli.consent import OperatorCommand, reason_of
 from pgw.cli.exits import RefusedError
 from pgw.cli.lazy import examples, group
 from pgw.cli.names import breaker_named
-from pgw.cli.transport.client import Client, connect, member
+from pgw.cli.transport.client import ApiClient, connect, member
 from pgw.cli.views.breakers import history as told
 from pgw.cli.views.breakers import status as shown
 from pgw.cli.views.durations import now, ttl_of
-from pgw.cli.views.impact import done, foreseen, impact
+from pgw.cli.views.impact import done, impact, preview_screen
 from pgw.cli.views.messages import say, width
 from pgw.cli.views.screen import Live, Row, Screen
 
@@ -44,14 +44,14 @@ def status(
 
     Rates are those of the last 2 and 5 minutes; -o json has exact times.
     """
-    look = partial(_look, gateway, method.upper() if method else None)
+    look = partial(_fetch, gateway, method.upper() if method else None)
     if watch:
         return Live(look=partial(look, hourly=True), changed_by=_state, frames=frames)
     with connect() as api:
         return look(api)
 
 
-def _look(gateway: str | None, method: str | None, api: Client, *, hourly: bool = False) -> Screen:
+def _fetch(gateway: str | None, method: str | None, api: ApiClient, *, hourly: bool = False) -> Screen:
     items = [
         row
         for row in api.get("/circuit-breaker/status")["items"]
@@ -177,7 +177,7 @@ def _force(
     asked = {"reason": reason, "ttl_seconds": ttl_of(ttl)}
     body = {name: value for name, value in asked.items() if value is not None}
     path = f"/circuit-breaker/{action}/{member(gateway)}/{member(method)}"
-    order = Order(
+    order = OperatorCommand(
         command=("pgw", "breaker", action, gateway, method),
         question=f"{verb} {gateway}/{method}?",
         reason=reason,
@@ -189,13 +189,13 @@ def _force(
         preview = _preview(api, path, body, gateway, method)
         say("\n".join(impact(preview, now(), width())))
         if dry_run:
-            return foreseen(preview)
+            return preview_screen(preview)
         given = reason_of(order, preview["environment"])
         document = api.call("POST", path, body={**body, **({"reason": given} if given else {})}).document
     return done(document, None if action == "clear" else f"pgw breaker clear {gateway} {method}")
 
 
-def _preview(api: Client, path: str, body: Mapping[str, Any], gateway: str, method: str) -> Row:
+def _preview(api: ApiClient, path: str, body: Mapping[str, Any], gateway: str, method: str) -> Row:
     """Ask what an order would do; a name the server does not know is met with the nearest it does."""
     try:
         found: Row = api.call("POST", path, query={"dry_run": "true"}, body=body).document["preview"]

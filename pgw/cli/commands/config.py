@@ -8,7 +8,7 @@ import typer
 
 from pgw.cli.dotted import TABLES, assigned, flat, steps_of, under
 from pgw.cli.lazy import examples, group
-from pgw.cli.transport.client import Client, connect
+from pgw.cli.transport.client import ApiClient, connect
 from pgw.cli.views.messages import say
 from pgw.cli.views.screen import CHANGE_COLUMNS, FIELD_COLUMNS, Row, Screen
 
@@ -101,7 +101,7 @@ def _text(value: Any) -> str | None:
             return json.dumps(value)
 
 
-def _note_strangers(api: Client, named: Iterable[Sequence[str]]) -> None:
+def _note_strangers(api: ApiClient, named: Iterable[Sequence[str]]) -> None:
     """Say when a table names a gateway that is not there: it may come later, or be a typo."""
     wanted = {steps[1] for steps in named if steps[0] in TABLES and len(steps) > 1}
     if wanted:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgw.cli.exits import CommandError, Exit, RefusedError
-from pgw.cli.findings import FINE, NOTE, PROBLEM, found, of_orders, of_outbox, of_redis
+from pgw.cli.findings import FINE, NOTE, PROBLEM, found, of_operator_commands, of_outbox, of_redis
 from pgw.cli.lazy import examples, group
 from pgw.cli.transport.client import connect
 from pgw.cli.transport.local import running_server
@@ -87,7 +87,7 @@ def _behind_the_api(settings: Settings) -> Iterator[Row]:
         return
     for check in checks:
         yield _check(check)
-    yield from of_orders(breakers)
+    yield from of_operator_commands(breakers)
     for gateway in gateways:
         yield _gateway(gateway, settings)
     if not any(each["is_enabled"] and not each["disabled_reason"] for each in gateways):

@@ -95,12 +95,12 @@ def _drilled(kind: str, gateway: str | None, *, redis: str | None = None, fast: 
         raise CommandError(Exit.REFUSED, "--redis is REDIS_URL, and the drill would empty it: name a throw-away one")
     configuration = _configuration(settings)
     from pgw.drill import run  # noqa: PLC0415  # sqlalchemy
-    from pgw.drill.scenario import Kind, timing_of  # noqa: PLC0415  # msgspec
-    from pgw.drill.stage import Order  # noqa: PLC0415  # sqlalchemy
+    from pgw.drill.scenario import DrillKind, timing_of  # noqa: PLC0415  # msgspec
+    from pgw.drill.stage import DrillOrder  # noqa: PLC0415  # sqlalchemy
 
-    order = Order(
-        kind=Kind(kind),
-        timing=timing_of(Kind(kind), fast=fast),
+    order = DrillOrder(
+        kind=DrillKind(kind),
+        timing=timing_of(DrillKind(kind), fast=fast),
         configuration=configuration,
         timeout_ms=settings.gateway_timeout_ms,
         gateway_id=gateway,

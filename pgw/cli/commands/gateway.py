@@ -7,8 +7,8 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.cli.names import gateway_named, words_of
-from pgw.cli.transport.client import Client, connect, member
+from pgw.cli.names import gateway_named, reason_text
+from pgw.cli.transport.client import ApiClient, connect, member
 from pgw.cli.views.messages import say
 from pgw.cli.views.screen import FIELD_COLUMNS, Column, Row, Screen, change, fields_of, plain
 
@@ -125,7 +125,7 @@ def set_members(
     """
     given = {
         "priority": priority,
-        "supported_methods": None if methods is None else words_of(methods),
+        "supported_methods": None if methods is None else reason_text(methods),
         "timeout_ms": timeout_ms,
         "min_amount_minor": min_amount_minor,
         "max_amount_minor": max_amount_minor,
@@ -164,7 +164,7 @@ def behaviour(text: str) -> dict[str, Any]:
 _BEHAVIOUR: dict[str, Any] = {"success_rate": float, "latency_ms": int, "timeout_rate": float, "outage": str}
 
 
-def _changed(api: Client, name: str, wanted: Mapping[str, Any]) -> Screen:
+def _changed(api: ApiClient, name: str, wanted: Mapping[str, Any]) -> Screen:
     was = gateway_named(name, api)
     now = was
     if any(was.get(each) != value for each, value in wanted.items()):

@@ -11,7 +11,7 @@ from pgw.cli.lazy import examples, group
 from pgw.cli.transport.client import actor
 from pgw.cli.transport.stores import on_store, read, write
 from pgw.cli.views.screen import FIELD_COLUMNS, Column, Row, Screen, fields_of, plain
-from pgw.cli.views.timeline import moment
+from pgw.cli.views.timeline import timestamp
 from pgw.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ COLUMNS = (
     plain("key_id"),
     plain("merchant", "merchant_id"),
     Column("state", lambda key: "live" if key["revoked_at"] is None else "revoked"),
-    Column("created_at", lambda key: moment(key["created_at"], 0)),
+    Column("created_at", lambda key: timestamp(key["created_at"], 0)),
     plain("created_by"),
-    Column("revoked_at", lambda key: moment(key["revoked_at"], 0)),
+    Column("revoked_at", lambda key: timestamp(key["revoked_at"], 0)),
     plain("revoked_by"),
 )
 

@@ -33,7 +33,7 @@ def status() -> Screen:
     found = read(on_store(), look)
     document = {
         "waiting": found.waiting,
-        "oldest_at": None if found.oldest_at is None else _moment(found.oldest_at),
+        "oldest_at": None if found.oldest_at is None else _timestamp(found.oldest_at),
         "last_published": found.last_published,
         "dead": found.dead,
     }
@@ -122,5 +122,5 @@ def _dead_row(published: int, reason: str, event: str) -> Row:
     }
 
 
-def _moment(at: Any) -> str:
+def _timestamp(at: Any) -> str:
     return str(at.isoformat()).replace("+00:00", "Z")

@@ -2,11 +2,11 @@
 
 import typer
 
-from pgw.cli.consent import Order, environment_of, reason_of
+from pgw.cli.consent import OperatorCommand, environment_of, reason_of
 from pgw.cli.lazy import examples, group
 from pgw.cli.transport.client import connect
 from pgw.cli.views.durations import ttl_of
-from pgw.cli.views.pause import shown
+from pgw.cli.views.pause import pause_screen
 from pgw.cli.views.screen import Screen
 
 app = group("Take no new payments until a set time.")
@@ -24,9 +24,11 @@ def pause(
     In production it asks for the reason and for a yes; exit 8 when it is not confirmed.
     """
     seconds = ttl_of(ttl)
-    order = Order(command=("pgw", "pause"), question="Refuse all new payments?", reason=reason, ttl=ttl, yes=yes)
+    order = OperatorCommand(
+        command=("pgw", "pause"), question="Refuse all new payments?", reason=reason, ttl=ttl, yes=yes
+    )
     with connect() as api:
         given = reason if order.is_complete else reason_of(order, environment_of(api))
         asked = {"reason": given, "ttl_seconds": seconds}
         body = {name: value for name, value in asked.items() if value is not None}
-        return shown(api.call("POST", "/ops/pause", body=body).document, "undo: pgw resume")
+        return pause_screen(api.call("POST", "/ops/pause", body=body).document, "undo: pgw resume")

@@ -8,15 +8,15 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit, RefusedError
 from pgw.cli.lazy import examples, group
-from pgw.cli.resolving import resolved, word
-from pgw.cli.transport.client import Client, connect
+from pgw.cli.resolving import manual_decision, resolved
+from pgw.cli.transport.client import ApiClient, connect
 from pgw.cli.views.durations import now, read
 from pgw.cli.views.durations import since as age
 from pgw.cli.views.messages import say
 from pgw.cli.views.screen import Column, Row, Screen, plain
-from pgw.cli.views.timeline import moment, story
-from pgw.core.money.exposure import risk_of
-from pgw.core.payment.currency import in_words
+from pgw.cli.views.timeline import story, timestamp
+from pgw.core.money.exposure import exposure_of
+from pgw.core.payment.currency import amount_text
 
 app = group("Find payments, follow one, ask why it was routed so.")
 
@@ -32,7 +32,7 @@ SHOWN_MATCHES = 5
 
 
 def _amount(payment: Row) -> str:
-    return in_words(payment["amount_minor"], payment["currency"]).partition(" ")[2]
+    return amount_text(payment["amount_minor"], payment["currency"]).partition(" ")[2]
 
 
 COLUMNS = (
@@ -42,7 +42,7 @@ COLUMNS = (
     plain("currency"),
     plain("gateway", "gateway_used"),
     plain("method", "payment_method"),
-    Column("created_at", lambda payment: moment(payment["created_at"], 0)),
+    Column("created_at", lambda payment: timestamp(payment["created_at"], 0)),
     plain("merchant", "merchant_id"),
     plain("reference", "merchant_reference"),
     plain("failure", "failure_code"),
@@ -111,7 +111,7 @@ def _below(items: list[Row], *, at_risk: bool, is_whole: bool) -> tuple[str, ...
     if not at_risk:
         return ()
     parts = ((1, read(each["created_at"]), each["currency"], each["amount_minor"]) for each in items)
-    told = risk_of(parts).told(now())
+    told = exposure_of(parts).told(now())
     return (told if is_whole else f"of those listed: {told}",)
 
 
@@ -168,16 +168,16 @@ def resolve(
     As success its money becomes the merchant's; as failure whatever came in goes back to the customer.
     In production it shows what is at stake and asks; exit 8 when it is not confirmed.
     """
-    said = word(payment, outcome, reason, evidence, attempt, yes=yes)
+    said = manual_decision(payment, outcome, reason, evidence, attempt, yes=yes)
     with connect() as api:
         return resolved(api, _named(api, payment), said, COLUMNS)
 
 
-def _verification(api: Client, path: str) -> Any:
+def _verification(api: ApiClient, path: str) -> Any:
     return _unless("NO_VERIFICATION", api, f"{path}/status-verification")
 
 
-def _unless(code: str, api: Client, path: str) -> Any:
+def _unless(code: str, api: ApiClient, path: str) -> Any:
     """Return the document at a path, or None where the server refuses with this code."""
     try:
         return api.get(path)
@@ -190,7 +190,7 @@ def _unless(code: str, api: Client, path: str) -> Any:
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def _named(api: Client, name: str) -> Row:
+def _named(api: ApiClient, name: str) -> Row:
     """Return the payment a name means: that of this id, or the one payment with this reference."""
     if _UUID.fullmatch(name):
         found = _unless("NOT_FOUND", api, f"/payments/{name.lower()}")

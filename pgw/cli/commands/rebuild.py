@@ -82,11 +82,11 @@ def _screen(found: "Rebuilt") -> Screen:
         rows=document["differences"],
         names=(),
         above=tuple(above),
-        below=tuple(_words(found)),
+        below=tuple(_text(found)),
     )
 
 
-def _words(found: "Rebuilt") -> list[str]:
+def _text(found: "Rebuilt") -> list[str]:
     if found.was_lost:
         return ["Redis held nothing of this ledger: there was nothing to compare with"]
     words = [f"{found.differing} counters differed" if found.differing else "no counter differed"]

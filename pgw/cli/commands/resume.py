@@ -2,10 +2,10 @@
 
 import typer
 
-from pgw.cli.consent import Order, environment_of, reason_of
+from pgw.cli.consent import OperatorCommand, environment_of, reason_of
 from pgw.cli.lazy import examples, group
 from pgw.cli.transport.client import connect
-from pgw.cli.views.pause import shown
+from pgw.cli.views.pause import pause_screen
 from pgw.cli.views.screen import Screen
 
 app = group("Take new payments again.")
@@ -20,9 +20,9 @@ def resume(
 
     Where nothing is paused, that is already so.
     """
-    order = Order(
+    order = OperatorCommand(
         command=("pgw", "resume"), question="Take new payments again?", reason=reason, yes=yes, wants_reason=False
     )
     with connect() as api:
         given = reason if order.is_complete else reason_of(order, environment_of(api))
-        return shown(api.call("POST", "/ops/resume", body={"reason": given} if given else {}).document)
+        return pause_screen(api.call("POST", "/ops/resume", body={"reason": given} if given else {}).document)

@@ -6,7 +6,7 @@ import typer
 
 from pgw.cli.exits import CommandError, Exit
 from pgw.cli.lazy import examples, group
-from pgw.razorpay_simulator.faults import Fault
+from pgw.razorpay_simulator.faults import SimulatedFault
 
 app = group("Play Razorpay: its API, no money, faults on command.")
 
@@ -26,7 +26,10 @@ def sandbox(
         "127.0.0.1:4010", "--bind", metavar="HOST:PORT", help="Where it listens: this machine only; port 0 is any free."
     ),
     fault: list[str] = typer.Option(
-        [], "--fault", metavar="NAME", help=f"What goes wrong at every charging call, in turn: {', '.join(Fault)}."
+        [],
+        "--fault",
+        metavar="NAME",
+        help=f"What goes wrong at every charging call, in turn: {', '.join(SimulatedFault)}.",
     ),
     approve_after: str | None = typer.Option(
         None, "--approve-after", metavar="1s", help="When customers pay by themselves; by a call only if unset."
@@ -40,8 +43,8 @@ def sandbox(
     The first line on stdout starts pgw against it. PUT /sandbox/faults sets faults, POST /sandbox/payments/ID/approve
     plays the customer, GET /sandbox/book shows who got what. Nothing is kept.
     """
-    if unknown := [name for name in fault if name not in set(Fault)]:
-        raise CommandError(Exit.USAGE, f"there is no fault {', '.join(unknown)}: there are {', '.join(Fault)}")
+    if unknown := [name for name in fault if name not in set(SimulatedFault)]:
+        raise CommandError(Exit.USAGE, f"there is no fault {', '.join(unknown)}: there are {', '.join(SimulatedFault)}")
     seconds = None if approve_after is None else _seconds(approve_after)
     from pgw.razorpay_simulator.run import serve  # noqa: PLC0415  # sanic: only when there is work for it
     from pgw.razorpay_simulator.webhooks import Target, loopback_of  # noqa: PLC0415  # likewise
@@ -49,7 +52,7 @@ def sandbox(
     if webhook is not None and loopback_of(webhook) is None:
         raise CommandError(Exit.USAGE, "--webhook must be http:// to this machine: what it tells is no real money")
     target = None if webhook is None else Target(url=webhook)
-    serve(bind, faults=[Fault(name) for name in fault], approve_after_s=seconds, target=target)
+    serve(bind, faults=[SimulatedFault(name) for name in fault], approve_after_s=seconds, target=target)
 
 
 def _seconds(text: str) -> float:

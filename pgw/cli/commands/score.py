@@ -4,7 +4,7 @@ import typer
 
 from pgw.cli.lazy import examples, group
 from pgw.cli.transport.client import connect
-from pgw.cli.views.ranking import COLUMNS, excluded_lines, lead_of, ranked_rows
+from pgw.cli.views.ranking import COLUMNS, advantage_of, excluded_lines, ranked_rows
 from pgw.cli.views.screen import Screen
 
 app = group("Show how the gateways rank for a payment, without making one.")
@@ -34,7 +34,7 @@ def score(
     ranked = document["ranked"]
     above = () if ranked else ("no gateway can take this payment",)
     if len(ranked) > 1:
-        above = (f"{ranked[0]['gateway_id']} is {lead_of(*ranked[:2])}",)
+        above = (f"{ranked[0]['gateway_id']} is {advantage_of(*ranked[:2])}",)
     return Screen(
         document=document,
         columns=COLUMNS,

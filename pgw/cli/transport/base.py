@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class RawAnswer:
     """An answer as bytes; header names are lower case."""
 
     status: int
@@ -19,7 +19,7 @@ class Transport(Protocol):
 
     name: str
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Received:
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> RawAnswer:
         """Send one request and return its answer, whatever its status. Raises CommandError when there is none."""
 
     def close(self) -> None:

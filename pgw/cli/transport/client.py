@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from pgw.cli.exits import CommandError, Exit, RefusedError
-from pgw.cli.transport.base import Received, Transport
+from pgw.cli.transport.base import RawAnswer, Transport
 from pgw.settings import Settings, load
 
 FIRST_REFUSED = 400
@@ -18,7 +18,7 @@ FIRST_REDIRECT = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiAnswer:
     """What the server said; only an accepted request has one."""
 
     status: int
@@ -26,7 +26,7 @@ class Answer:
     headers: Mapping[str, str]
 
 
-class Client:
+class ApiClient:
     """Speaks the HTTP contract. A refusal is a RefusedError, raised here and nowhere else."""
 
     def __init__(self, transport: Transport, key: str) -> None:
@@ -49,7 +49,7 @@ class Client:
         query: Mapping[str, object] | None = None,
         body: object = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ApiAnswer:
         """Send a request; `query` members that are None are left out, `body` is a document."""
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path
@@ -74,7 +74,7 @@ class Client:
                 f"{self._transport.name} answers {method} {path} with status {received.status} and no document: "
                 "that is not pgw (PGW_SERVER must name the server itself; redirects are not followed)",
             )
-        return Answer(received.status, document, received.headers)
+        return ApiAnswer(received.status, document, received.headers)
 
     def get(self, path: str, **query: object) -> Any:
         """Return the document at a path."""
@@ -95,7 +95,7 @@ def actor() -> str:
     return name.encode("ascii", "backslashreplace").decode()
 
 
-def _decoded(received: Received) -> Any:
+def _decoded(received: RawAnswer) -> Any:
     if "json" not in received.headers.get("content-type", ""):
         return None
     try:
@@ -118,19 +118,19 @@ def _refusal(status: int, document: Any) -> RefusedError:
     return refusal
 
 
-def connect(settings: Settings | None = None) -> Client:
+def connect(settings: Settings | None = None) -> ApiClient:
     """Return a client to PGW_SERVER, else to the local server of this ledger, else to the same app in this process."""
     settings = settings or load()
     if settings.server is not None:
-        from pgw.cli.transport.network import Network  # noqa: PLC0415  # only the way that is taken is loaded
+        from pgw.cli.transport.network import NetworkTransport  # noqa: PLC0415  # only the way that is taken is loaded
 
-        return Client(Network(settings.server), settings.api_key)
+        return ApiClient(NetworkTransport(settings.server), settings.api_key)
     from pgw.cli.transport.local import running_server  # noqa: PLC0415
 
     local = running_server(settings)
     if local is not None:
-        return Client(local, settings.api_key)
-    from pgw.cli.transport.in_process import InProcess  # noqa: PLC0415
+        return ApiClient(local, settings.api_key)
+    from pgw.cli.transport.in_process import InProcessTransport  # noqa: PLC0415
 
     # PGW_API_KEY belongs to a server; here the app takes the key it is configured with.
-    return Client(InProcess(settings), settings.admin_keys[0])
+    return ApiClient(InProcessTransport(settings), settings.admin_keys[0])

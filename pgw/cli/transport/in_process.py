@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.base import Received
+from pgw.cli.transport.base import RawAnswer
 from pgw.cli.transport.stores import current_store
 from pgw.settings import Settings
 
@@ -19,7 +19,7 @@ STEP_TIMEOUT_S = 15.0
 """Bound of opening, of one request and of closing; each is bounded inside as well, this is the net below."""
 
 
-class InProcess:
+class InProcessTransport:
     """The app under its own lifespan. It answers routes; no worker, relay or migration runs in it."""
 
     name = "the app in this process"
@@ -63,10 +63,10 @@ class InProcess:
             message = f"{self.name} did not answer within {STEP_TIMEOUT_S:.0f} s: is the ledger reachable?"
             raise CommandError(Exit.PARTIAL, message) from error
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Received:
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> RawAnswer:
         """Hand one request to the app."""
         response = self._within(self._client.request(method, target, headers=dict(headers), content=body))
-        return Received(response.status_code, dict(response.headers), response.content)
+        return RawAnswer(response.status_code, dict(response.headers), response.content)
 
     def close(self) -> None:
         """Close the stores in the app's own order."""

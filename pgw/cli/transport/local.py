@@ -13,10 +13,10 @@ from pgw.cli.exits import CommandError
 from pgw.settings import Settings
 
 if TYPE_CHECKING:
-    from pgw.cli.transport.network import Network
+    from pgw.cli.transport.network import NetworkTransport
 
 
-def running_server(settings: Settings) -> "Network | None":
+def running_server(settings: Settings) -> "NetworkTransport | None":
     """Return a connection to the server that `serve.json` names, or None when none runs on this ledger.
 
     A file left behind by a killed server may name a number that another program has by now: when nobody listens
@@ -25,10 +25,10 @@ def running_server(settings: Settings) -> "Network | None":
     note = _read(settings.home / "serve.json")
     if note is None or not _is_ours(note, settings):
         return None
-    from pgw.cli.transport.network import Network  # noqa: PLC0415  # http.client: only when somebody is there
+    from pgw.cli.transport.network import NetworkTransport  # noqa: PLC0415  # http.client: only when somebody is there
 
     try:
-        return Network(note["address"])
+        return NetworkTransport(note["address"])
     except CommandError as error:
         if isinstance(error.__cause__, ConnectionRefusedError):
             return None

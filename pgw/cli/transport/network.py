@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.base import Received
+from pgw.cli.transport.base import RawAnswer
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 15.0
@@ -14,7 +14,7 @@ ANSWER_TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
-class Network:
+class NetworkTransport:
     """A connection to one server, opened at once and kept for the command's few calls. Redirects are never followed."""
 
     def __init__(self, address: str) -> None:
@@ -34,7 +34,7 @@ class Network:
             raise CommandError(Exit.ABSENT, message) from error
         self._connection.sock.settimeout(ANSWER_TIMEOUT_S)
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Received:
+    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> RawAnswer:
         """Send one request; an answer that never comes leaves open whether a change was made, and says so."""
         try:
             if self._connection.sock is None:  # the server closed after the last answer
@@ -46,7 +46,7 @@ class Network:
             raise self._silent(method, target, f"did not answer within {ANSWER_TIMEOUT_S:.0f} s") from error
         except (http.client.HTTPException, OSError) as error:
             raise self._silent(method, target, "closed the connection without an answer") from error
-        return Received(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+        return RawAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
 
     def _silent(self, method: str, target: str, how: str) -> CommandError:
         self.close()

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pgw.cli.views.durations import hour, left, since
 from pgw.cli.views.screen import Column, Row, Screen, percent, plain
-from pgw.cli.views.timeline import moment
+from pgw.cli.views.timeline import timestamp
 
 STATES = {
     "CLOSED": "✓ closed",
@@ -114,12 +114,12 @@ def _reason(row: Row) -> str:
 
 
 HISTORY_COLUMNS = (
-    Column("at", lambda row: moment(row["occurred_at"], 0)),
+    Column("at", lambda row: timestamp(row["occurred_at"], 0)),
     plain("gateway", "gateway_id"),
     plain("method", "payment_method"),
     Column("what", _change, folds=True),
     Column("why", _reason, folds=True),
-    Column("until", lambda row: moment(row["expires_at"], 0)),
+    Column("until", lambda row: timestamp(row["expires_at"], 0)),
     plain("scope"),
     plain("epoch", right=True),
     plain("actor"),

@@ -1,10 +1,10 @@
 """Routing decision -> why: what was chosen, by how much, through which terms, and whether it comes out so again."""
 
 from pgw.cli.exits import Exit
-from pgw.cli.views.ranking import COLUMNS, excluded_lines, lead_of, ranked_rows
+from pgw.cli.views.ranking import COLUMNS, advantage_of, excluded_lines, ranked_rows
 from pgw.cli.views.screen import Row, Screen, plain
-from pgw.cli.views.timeline import moment
-from pgw.core.payment.currency import in_words
+from pgw.cli.views.timeline import timestamp
+from pgw.core.payment.currency import amount_text
 
 INPUT_COLUMNS = (
     plain("rate", right=True),
@@ -48,7 +48,7 @@ def _situation(decision: Row) -> list[str]:
     lines = [f"payment     {decision['payment_id']}"]
     context = decision.get("context")
     if context:
-        amount = in_words(context["amount_minor"], context["currency"])
+        amount = amount_text(context["amount_minor"], context["currency"])
         lines[0] += f": {amount} by {context['payment_method']}, issuing bank {context['issuing_bank']}"
     return lines
 
@@ -57,7 +57,7 @@ def _choice(decision: Row, gateway_used: str | None) -> list[str]:
     chosen, ranked = decision["selected_gateway"], decision["ranked"]
     lines = [f"chosen      {chosen} with {decision['selected_score']:.4f}, by {decision['strategy']}"]
     if len(ranked) > 1:
-        lines.append(f"            {lead_of(*ranked[:2])}")
+        lines.append(f"            {advantage_of(*ranked[:2])}")
     else:
         lines.append("            the only candidate")
     if decision.get("experiment"):
@@ -87,7 +87,7 @@ def _circumstances(decision: Row) -> list[str]:
         attempts = "1 attempt" if allowed == 1 else f"at most {allowed} attempts"
         lines.append(f"policy      of {policy['merchant_id']}: {attempts} within {budget} ms")
     state = "degraded: it knew only an old state" if decision["degraded"] else "not degraded"
-    when = moment(decision["decided_at"])
+    when = timestamp(decision["decided_at"])
     lines.append(f"decided     {when} on configuration {decision['config_version']}, seed {decision['seed']}, {state}")
     return lines
 

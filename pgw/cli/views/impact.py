@@ -6,7 +6,7 @@ from datetime import datetime
 from pgw.cli.views.breakers import breaker_of, named
 from pgw.cli.views.durations import hour, left
 from pgw.cli.views.screen import Column, Row, Screen, percent, plain
-from pgw.cli.views.timeline import moment
+from pgw.cli.views.timeline import timestamp
 
 PREVIEW_COLUMNS = (
     plain("gateway", "gateway_id"),
@@ -16,13 +16,13 @@ PREVIEW_COLUMNS = (
     Column("moves", lambda row: "" if row["share"] is None else percent(row["share"]), right=True),
     plain("in_flight", right=True),
     plain("remaining"),
-    Column("until", lambda row: moment(row["expires_at"], 0)),
+    Column("until", lambda row: timestamp(row["expires_at"], 0)),
 )
 DONE_COLUMNS = (
     plain("gateway", "gateway_id"),
     plain("method", "payment_method"),
     Column("state", lambda row: named(row["state"])),
-    Column("until", lambda row: moment(row["expires_at"], 0)),
+    Column("until", lambda row: timestamp(row["expires_at"], 0)),
     plain("by", "actor"),
     plain("reason", folds=True),
 )
@@ -47,7 +47,7 @@ def impact(preview: Row, at: datetime, columns: int | None = None) -> list[str]:
     return [*shown, *(f"! {warning}" for warning in preview["warnings"])]
 
 
-def foreseen(preview: Row) -> Screen:
+def preview_screen(preview: Row) -> Screen:
     """Show a preview as the one result of an order that was not given."""
     return Screen(document=preview, columns=PREVIEW_COLUMNS, rows=[preview], names=[breaker_of(preview)])
 
@@ -63,11 +63,11 @@ def done(document: Row, undo: str | None) -> Screen:
         columns=DONE_COLUMNS,
         rows=[document],
         names=[name],
-        below=(seen_by(document["seen_by"]), *((f"undo: {undo}",) if undo else ())),
+        below=(reached(document["reached"]), *((f"undo: {undo}",) if undo else ())),
     )
 
 
-def seen_by(seen: Row | None) -> str:
+def reached(seen: Row | None) -> str:
     """Say how many processes act on a change by now."""
     if not seen or not seen["of"]:
         return "no server is known here: each takes it from the ledger"
@@ -82,12 +82,12 @@ def _moves(preview: Row) -> str:
     if not preview["share"]:
         return f"moves none of the {method} payments of the last {minutes} min"
     pace = preview["payments_per_s"]
-    told = f"moves {percent(preview['share'])} of {method}" + (f" ({_paced(pace)}/s)" if pace else "")
+    told = f"moves {percent(preview['share'])} of {method}" + (f" ({_per_second(pace)}/s)" if pace else "")
     where = ", ".join(f"{each['gateway_id']} +{percent(each['share'])}" for each in preview["moves_to"])
     return f"{told} → {where or 'nowhere: they will be refused'}"
 
 
-def _paced(per_s: float) -> str:
+def _per_second(per_s: float) -> str:
     return f"{per_s:.0f}" if per_s >= 10 else f"{per_s:.2g}"  # noqa: PLR2004  # two digits are all it is good for
 
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from pgw.cli.exits import CommandError, Exit, RefusedError
-from pgw.cli.transport.client import Client, connect
+from pgw.cli.transport.client import ApiClient, connect
 from pgw.cli.views.durations import now
 from pgw.cli.views.render import on_terminal, put, redraws, write
 from pgw.cli.views.screen import Live, Screen
@@ -36,7 +36,7 @@ def follow(live: Live, output: str) -> int:
     return shown.exit_code
 
 
-def _next(live: Live, api: Client, shown: Screen, *, patient: bool) -> Screen:
+def _next(live: Live, api: ApiClient, shown: Screen, *, patient: bool) -> Screen:
     """Look again; on a terminal a server that is gone for a while leaves its last state, marked as old."""
     try:
         return live.look(api)

@@ -35,7 +35,7 @@ def ranked_rows(ranked: Sequence[Row]) -> list[dict[str, Any]]:
     return [{"rank": place, **each} for place, each in enumerate(ranked, start=1)]
 
 
-def lead_of(first: Row, second: Row) -> str:
+def advantage_of(first: Row, second: Row) -> str:
     """Say by how much the first is ahead, and through which terms, the weightiest first."""
     gaps = {term: first["breakdown"][term] - second["breakdown"][term] for term in TERMS}
     named = [

@@ -159,10 +159,10 @@ def _json(screen: Screen) -> str:
 
 
 def _jsonl(screen: Screen) -> str:
-    return "\n".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in _items(screen.document))
+    return "\n".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in _rows(screen.document))
 
 
-def _items(document: Any) -> list[Any]:
+def _rows(document: Any) -> list[Any]:
     is_list = isinstance(document, dict) and document.keys() == {"items", "next"}
     return list(document["items"]) if is_list else [document]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pgw.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from pgw.cli.transport.client import Client
+    from pgw.cli.transport.client import ApiClient
 
 Row = Mapping[str, Any]
 
@@ -46,7 +46,7 @@ class Live:
     `frames` bounds the looks; None: until Ctrl-C.
     """
 
-    look: Callable[["Client"], Screen]
+    look: Callable[["ApiClient"], Screen]
     changed_by: Callable[[Row], object]
     frames: int | None
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from pgw.cli.views.screen import Row, Screen, plain
-from pgw.core.payment.currency import in_words
+from pgw.core.payment.currency import amount_text
 
 COLUMNS = (
     plain("at"),
@@ -19,7 +19,7 @@ _FRACTION = re.compile(r"\.(\d+)")
 FINAL = frozenset({"SUCCESS", "FAILURE"})
 
 
-def moment(timestamp: str | None, digits: int = 3) -> str | None:
+def timestamp(timestamp: str | None, digits: int = 3) -> str | None:
     """Cut the fraction of a second to what people read."""
     if timestamp is None:
         return None
@@ -35,7 +35,7 @@ def story(payment: Row, decision: Row, attempts: Row, verification: Row | None) 
         "status_verification": verification,
     }
     rows = [
-        _line(payment["created_at"], "received", result=payment["payment_method"], detail=_order(payment)),
+        _line(payment["created_at"], "received", result=payment["payment_method"], detail=_override(payment)),
         _line(
             decision["decided_at"],
             "decided",
@@ -45,7 +45,7 @@ def story(payment: Row, decision: Row, attempts: Row, verification: Row | None) 
         ),
         *map(_attempt, attempts["attempts"]),
         *_checks(verification),
-        _standing(payment),
+        _state(payment),
     ]
     return Screen(
         document=document,
@@ -58,12 +58,12 @@ def story(payment: Row, decision: Row, attempts: Row, verification: Row | None) 
 
 
 def _line(at: str | None, event: str, **members: object) -> dict[str, Any]:
-    return {"at": moment(at), "event": event, **members}
+    return {"at": timestamp(at), "event": event, **members}
 
 
-def _order(payment: Row) -> str:
+def _override(payment: Row) -> str:
     told = [
-        in_words(payment["amount_minor"], payment["currency"]),
+        amount_text(payment["amount_minor"], payment["currency"]),
         f"merchant {payment['merchant_id']}",
         f"customer {payment['customer_id']}",
     ]
@@ -98,7 +98,7 @@ def _checks(verification: Row | None) -> list[dict[str, Any]]:
     ]
 
 
-def _standing(payment: Row) -> dict[str, Any]:
+def _state(payment: Row) -> dict[str, Any]:
     return _line(
         payment["updated_at"],
         "ended" if payment["status"] in FINAL else "so far",
@@ -115,6 +115,6 @@ def _prospects(payment: Row, verification: Row | None) -> tuple[str, ...]:
     if payment.get("next_action"):
         lines.append(f"the customer must act: {payment['next_action']['url']}")
     if verification and payment["status"] not in FINAL and verification.get("next_check_at"):
-        last = moment(verification.get("gives_up_at"), 0)
-        lines.append(f"next check at {moment(verification['next_check_at'], 0)}, the last at {last}")
+        last = timestamp(verification.get("gives_up_at"), 0)
+        lines.append(f"next check at {timestamp(verification['next_check_at'], 0)}, the last at {last}")
     return tuple(lines)

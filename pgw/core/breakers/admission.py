@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pgw.core.breakers.breaker import Rules, State, View
 from pgw.core.breakers.override import Override
@@ -16,17 +16,17 @@ class Panic(StrEnum):
     LEAST_BAD = "least_bad"
 
 
-class Standing(Struct, frozen=True):
+class Admission(Struct, frozen=True):
     """A breaker as one decision sees it. `admission` is the share of payments let through during a slow start."""
 
     state: State
-    admission: float = 1.0
+    share: float = field(default=1.0, name="admission")
 
 
-WELL = Standing(State.CLOSED)
+ADMITTED = Admission(State.CLOSED)
 
 
-def standing(view: View | None, override: Override | None, now: datetime, rules: Rules) -> Standing:
+def admission_of(view: View | None, override: Override | None, now: datetime, rules: Rules) -> Admission:
     """Judge one breaker now: an operator's word first, then the automatic state.
 
     A forced-open override that has ended means probing until the breaker itself has taken notice of the end; an open
@@ -34,16 +34,16 @@ def standing(view: View | None, override: Override | None, now: datetime, rules:
     """
     if override is not None:
         if now < override.expires_at:
-            return Standing(override.state)
+            return Admission(override.state)
         if override.state is State.FORCED_OPEN and (view is None or view.released < override.version):
-            return Standing(State.HALF_OPEN)
+            return Admission(State.HALF_OPEN)
     if view is None:
-        return WELL
+        return ADMITTED
     if view.state is State.OPEN:
-        return Standing(State.HALF_OPEN if view.until is not None and now >= view.until else State.OPEN)
+        return Admission(State.HALF_OPEN if view.until is not None and now >= view.until else State.OPEN)
     if view.state is State.CLOSED and view.closed_at is not None:
-        return Standing(State.CLOSED, _ramp((now - view.closed_at).total_seconds(), rules))
-    return Standing(view.state)
+        return Admission(State.CLOSED, _ramp((now - view.closed_at).total_seconds(), rules))
+    return Admission(view.state)
 
 
 def _ramp(seconds: float, rules: Rules) -> float:

@@ -30,7 +30,7 @@ class State(StrEnum):
     FORCED_CLOSED = "FORCED_CLOSED"
 
 
-class Cause(StrEnum):
+class TransitionCause(StrEnum):
     """Why a breaker moved."""
 
     FAILURE_RATE = "failure_rate"
@@ -64,7 +64,7 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slow_start_from: Share = 0.10
 
 
-class Sign(StrEnum):
+class CallOutcome(StrEnum):
     """What one call says of the gateway; NOTHING is what customers, banks and networks did."""
 
     GOOD = "GOOD"
@@ -78,15 +78,15 @@ CONFIGURATION_FAULT = "NOT_SENT_AUTH"
 """Refused keys are nobody's outage, but no call passes until somebody mends them: the breaker spares every payment."""
 
 
-def sign_of(end: AttemptEnd) -> Sign:
+def call_outcome_of(end: AttemptEnd) -> CallOutcome:
     """Read one attempt's end: only what is attributed to the gateway counts for or against it."""
     if end.status in {AttemptStatus.SUCCESS, AttemptStatus.REQUIRES_ACTION}:
-        return Sign.GOOD
+        return CallOutcome.GOOD
     if end.blame is not Blame.GATEWAY and end.error_code != CONFIGURATION_FAULT:
-        return Sign.NOTHING
+        return CallOutcome.NOTHING
     if end.status is AttemptStatus.TIMEOUT:
-        return Sign.TIMED_OUT
-    return Sign.NOT_SENT if (end.error_code or "").startswith("NOT_SENT_") else Sign.FAILED
+        return CallOutcome.TIMED_OUT
+    return CallOutcome.NOT_SENT if (end.error_code or "").startswith("NOT_SENT_") else CallOutcome.FAILED
 
 
 class Lease(Struct, frozen=True):
@@ -170,7 +170,7 @@ class View(Struct, frozen=True, kw_only=True):
     """For people: probes so far, such as `2/3`."""
 
 
-class Admission(Struct, frozen=True):
+class Permit(Struct, frozen=True):
     """Leave to call a gateway; what comes of it is reported under the same epoch and lease."""
 
     key: Key

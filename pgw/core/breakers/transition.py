@@ -2,7 +2,7 @@
 
 from msgspec import Struct, structs
 
-from pgw.core.breakers.breaker import Breaker, Caller, Cause, Lease, Rules, Sign, State
+from pgw.core.breakers.breaker import Breaker, Caller, CallOutcome, Lease, Rules, State, TransitionCause
 
 MOST_PROBES = 10
 """Probes of one half-open epoch; leases given back without evidence do not count, those that ran out do."""
@@ -25,7 +25,7 @@ class Vote(Struct, frozen=True):
     """
 
     process: str
-    trips: Cause | None
+    trips: TransitionCause | None
     incident_from: float
     live: frozenset[str]
 
@@ -42,7 +42,7 @@ class Report(Struct, frozen=True):
 
     epoch: int
     lease_id: str
-    sign: Sign
+    sign: CallOutcome
 
 
 class Release(Struct, frozen=True):
@@ -77,7 +77,9 @@ def transition(breaker: Breaker, signal: Signal, now: float, rules: Rules, jitte
         case Release(version):
             if version <= breaker.released:
                 return breaker
-            return _entered(structs.replace(breaker, released=version), State.HALF_OPEN, now, Cause.OVERRIDE_ENDED)
+            return _entered(
+                structs.replace(breaker, released=version), State.HALF_OPEN, now, TransitionCause.OVERRIDE_ENDED
+            )
         case Succeeded():
             return _succeeded(breaker, signal, now, rules)
 
@@ -99,7 +101,7 @@ def _counted(breaker: Breaker, vote: Vote, now: float, rules: Rules, jitter: flo
 def _asked(breaker: Breaker, ask: Ask, now: float, rules: Rules, jitter: float) -> Breaker:
     """Give a lease while there is one to give; the first after the open time begins the probing."""
     if breaker.state is State.OPEN and now >= breaker.until:
-        breaker = _entered(breaker, State.HALF_OPEN, now, Cause.OPEN_TIME_OVER)
+        breaker = _entered(breaker, State.HALF_OPEN, now, TransitionCause.OPEN_TIME_OVER)
     if breaker.state is not State.HALF_OPEN:
         return breaker
     breaker = _weighed(_reaped(breaker, now), now, rules, jitter)
@@ -116,9 +118,9 @@ def _reported(breaker: Breaker, report: Report, now: float, rules: Rules, jitter
     if breaker.state is not State.HALF_OPEN or report.epoch != breaker.epoch or not is_ours:
         return breaker
     left = tuple(each for each in breaker.leases if each.lease_id != report.lease_id)
-    if report.sign is Sign.NOTHING:
+    if report.sign is CallOutcome.NOTHING:
         return structs.replace(breaker, leases=left, probes_given=breaker.probes_given - 1)
-    is_good = report.sign is Sign.GOOD
+    is_good = report.sign is CallOutcome.GOOD
     counted = structs.replace(
         breaker,
         leases=left,
@@ -142,16 +144,18 @@ def _weighed(breaker: Breaker, now: float, rules: Rules, jitter: float) -> Break
     possible = breaker.probes_good + len(breaker.leases) + MOST_PROBES - breaker.probes_given
     if possible >= needed:
         return breaker
-    return _opened(breaker, Cause.PROBES_FAILED, breaker.since, now, rules, jitter)
+    return _opened(breaker, TransitionCause.PROBES_FAILED, breaker.since, now, rules, jitter)
 
 
 def _closed(breaker: Breaker, now: float) -> Breaker:
     is_over = breaker.incident_from is None or breaker.incident_until is not None
     ended = breaker if is_over else structs.replace(breaker, incident_until=now)
-    return _entered(ended, State.CLOSED, now, Cause.PROBES_PASSED)
+    return _entered(ended, State.CLOSED, now, TransitionCause.PROBES_PASSED)
 
 
-def _opened(breaker: Breaker, cause: Cause, incident_from: float, now: float, rules: Rules, jitter: float) -> Breaker:
+def _opened(
+    breaker: Breaker, cause: TransitionCause, incident_from: float, now: float, rules: Rules, jitter: float
+) -> Breaker:
     """Open for a time that doubles from one opening to the next once trouble has lasted."""
     began = breaker.incident_from
     if began is None or breaker.incident_until is not None:
@@ -170,7 +174,7 @@ def _opened(breaker: Breaker, cause: Cause, incident_from: float, now: float, ru
     return structs.replace(_entered(opened, State.OPEN, now, cause), until=now + open_s * jitter)
 
 
-def _entered(breaker: Breaker, state: State, now: float, cause: Cause) -> Breaker:
+def _entered(breaker: Breaker, state: State, now: float, cause: TransitionCause) -> Breaker:
     """Begin a new epoch: votes, leases and counts belong to the old one."""
     return structs.replace(
         breaker,

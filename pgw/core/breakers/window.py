@@ -5,23 +5,23 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from pgw.core.breakers.breaker import Cause, Rules, Sign
+from pgw.core.breakers.breaker import CallOutcome, Rules, TransitionCause
 
 BUCKET_S = 10
 BUCKETS = 30
 """Five minutes: the longest window of any rule."""
 
-BAD = frozenset({Sign.FAILED, Sign.NOT_SENT, Sign.TIMED_OUT})
+BAD = frozenset({CallOutcome.FAILED, CallOutcome.NOT_SENT, CallOutcome.TIMED_OUT})
 
 
 class Tripping(Struct, frozen=True):
     """A rule that is met, and when the run of calls that met it began."""
 
-    cause: Cause
+    cause: TransitionCause
     incident_from: float
 
 
-class Tally(Struct, frozen=True):
+class CallRates(Struct, frozen=True):
     """What a window holds, for people: attributed calls and the share of bad ones, of timeouts and of slow ones.
 
     `calls`, `failure_rate` and `slow_rate` are of the failure window, `timeout_rate` of the timeout window; a rate is
@@ -35,7 +35,7 @@ class Tally(Struct, frozen=True):
     failures_in_a_row: int
 
 
-NOTHING_SEEN = Tally(0, None, None, None, 0)
+NO_CALLS = CallRates(0, None, None, None, 0)
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class _Run:
     all_not_sent: bool = True
 
 
-class Window:
+class CallWindow:
     """A ring of buckets. Times are seconds on one clock that never jumps back; memory does not grow with calls."""
 
     def __init__(self) -> None:
@@ -80,9 +80,9 @@ class Window:
         self._began: float | None = None
         self._earlier: tuple[tuple[int, int, int], _Bucket, _Bucket] | None = None
 
-    def add(self, sign: Sign, latency_ms: int, at: float, rules: Rules) -> None:
+    def add(self, sign: CallOutcome, latency_ms: int, at: float, rules: Rules) -> None:
         """Count one call; one that says nothing of the gateway is not counted at all."""
-        if sign is Sign.NOTHING:
+        if sign is CallOutcome.NOTHING:
             return
         self._began = at if self._began is None else self._began
         bucket = self._bucket(_number(at))
@@ -92,33 +92,39 @@ class Window:
             self._run = _Run() if self._run.length else self._run
             return
         bucket.bad += 1
-        bucket.timed_out += sign is Sign.TIMED_OUT
+        bucket.timed_out += sign is CallOutcome.TIMED_OUT
         run = self._run
         run.began = run.began if run.length else at
         run.length += 1
-        run.all_not_sent = run.all_not_sent and sign is Sign.NOT_SENT
+        run.all_not_sent = run.all_not_sent and sign is CallOutcome.NOT_SENT
 
     def judged(self, now: float, rules: Rules) -> Tripping | None:
         """Return the rule that is met, the quickest to answer first."""
         run = self._run
         if run.all_not_sent and run.length >= rules.not_sent_in_a_row:
-            return Tripping(Cause.NOT_SENT_IN_A_ROW, run.began)
+            return Tripping(TransitionCause.NOT_SENT_IN_A_ROW, run.began)
         if run.length >= rules.failures_in_a_row:
-            return Tripping(Cause.FAILURES_IN_A_ROW, run.began)
+            return Tripping(TransitionCause.FAILURES_IN_A_ROW, run.began)
         recent, longer = self._totals(now, rules)
         if recent.calls >= rules.min_calls:
             if recent.bad / recent.calls >= rules.failure_rate:
-                return Tripping(Cause.FAILURE_RATE, self._since(now, lambda each: each.bad, rules.failure_rate / 2))
+                return Tripping(
+                    TransitionCause.FAILURE_RATE, self._since(now, lambda each: each.bad, rules.failure_rate / 2)
+                )
             if recent.slow / recent.calls >= rules.slow_rate:
-                return Tripping(Cause.SLOW_RATE, self._since(now, lambda each: each.slow, rules.slow_rate / 2))
+                return Tripping(
+                    TransitionCause.SLOW_RATE, self._since(now, lambda each: each.slow, rules.slow_rate / 2)
+                )
         if longer.calls >= rules.min_calls and longer.timed_out / longer.calls >= rules.timeout_rate:
-            return Tripping(Cause.TIMEOUT_RATE, self._since(now, lambda each: each.timed_out, rules.timeout_rate / 2))
+            return Tripping(
+                TransitionCause.TIMEOUT_RATE, self._since(now, lambda each: each.timed_out, rules.timeout_rate / 2)
+            )
         return None
 
-    def tally(self, now: float, rules: Rules) -> Tally:
+    def tally(self, now: float, rules: Rules) -> CallRates:
         """Say what is there, for people."""
         recent, longer = self._totals(now, rules)
-        return Tally(
+        return CallRates(
             recent.calls,
             recent.bad / recent.calls if recent.calls else None,
             longer.timed_out / longer.calls if longer.calls else None,

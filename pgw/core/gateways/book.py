@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 
-class Entry(StrEnum):
+class BookStatus(StrEnum):
     """What a line of the book says happened."""
 
     CAPTURED = "CAPTURED"
@@ -18,7 +18,7 @@ class Entry(StrEnum):
     REVERSED = "REVERSED"
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class BookLine(Struct, frozen=True, kw_only=True):
     """One outcome. `effective_at` lies in the future for money that moves late. `reason`: of a reversal, its key."""
 
     payment_id: str
@@ -26,7 +26,7 @@ class Line(Struct, frozen=True, kw_only=True):
     gateway_id: str
     amount_minor: int
     currency: str
-    status: Entry
+    status: BookStatus
     transaction_ref: str
     reason: str | None
     effective_at: datetime
@@ -40,24 +40,24 @@ class Charge(Struct, frozen=True, kw_only=True):
     gateway_id: str
     amount_minor: int
     currency: str
-    status: Entry
+    status: BookStatus
 
 
-class Book:
+class SandboxBook:
     """The file. A line is written with one append, which the kernel keeps whole, before the gateway answers."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
         self._read_to = 0
-        self._lines: dict[tuple[str, str, int], list[Line]] = {}
-        self._decoder = msgspec.json.Decoder(Line)
+        self._lines: dict[tuple[str, str, int], list[BookLine]] = {}
+        self._decoder = msgspec.json.Decoder(BookLine)
 
-    def write(self, *lines: Line) -> None:
+    def write(self, *lines: BookLine) -> None:
         """Append outcomes; survives the process, and does not try to survive the machine: it is a sandbox."""
         os.write(self._opened(), b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
-    def reverse(self, transaction_ref: str, key: str, now: datetime) -> Line | None:
+    def reverse(self, transaction_ref: str, key: str, now: datetime) -> BookLine | None:
         """Give captured money back, once, whatever process asks; None where there is none, or another key has it."""
         descriptor = self._opened()
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -66,13 +66,15 @@ class Book:
             of_it = [
                 line for lines in self._lines.values() for line in lines if line.transaction_ref == transaction_ref
             ]
-            made = next((line for line in of_it if line.status is Entry.REVERSED), None)
+            made = next((line for line in of_it if line.status is BookStatus.REVERSED), None)
             if made is not None:
                 return made if made.reason == key else None
-            taken = next((line for line in of_it if line.status is Entry.CAPTURED and line.effective_at <= now), None)
+            taken = next(
+                (line for line in of_it if line.status is BookStatus.CAPTURED and line.effective_at <= now), None
+            )
             if taken is None:
                 return None
-            line = msgspec.structs.replace(taken, status=Entry.REVERSED, reason=key, effective_at=now)
+            line = msgspec.structs.replace(taken, status=BookStatus.REVERSED, reason=key, effective_at=now)
             self.write(line)
             return line
         finally:
@@ -88,7 +90,7 @@ class Book:
                 os.write(self._descriptor, b"\n")
         return self._descriptor
 
-    def find(self, gateway_id: str, payment_id: str, attempt_number: int, now: datetime) -> Line | None:
+    def find(self, gateway_id: str, payment_id: str, attempt_number: int, now: datetime) -> BookLine | None:
         """Return the newest outcome of one attempt that has taken effect by `now`."""
         self._catch_up()
         lines = self._lines.get((gateway_id, payment_id, attempt_number), ())
@@ -101,7 +103,7 @@ class Book:
             msgspec.convert(line, Charge, from_attributes=True)
             for lines in self._lines.values()
             for line in lines
-            if line.status is not Entry.DECLINED and line.effective_at <= now
+            if line.status is not BookStatus.DECLINED and line.effective_at <= now
         ]
 
     def close(self) -> None:

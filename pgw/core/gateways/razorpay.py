@@ -17,9 +17,9 @@ from pgw.core.gateways.razorpay_answers import (
     UNAUTHENTICATED,
     Created,
     Listed,
-    Order,
-    Payment,
-    Refund,
+    RazorpayOrder,
+    RazorpayPayment,
+    RazorpayRefund,
     gate,
     next_action,
     outcome,
@@ -78,13 +78,13 @@ class Razorpay:
 
     async def enquire(self, reference: Reference) -> Finding:
         """Find the attempt's order by its receipt, and reduce all its payments to one outcome."""
-        orders = await self._list("/v1/orders", {"receipt": receipt_of(reference)}, Order)
+        orders = await self._list("/v1/orders", {"receipt": receipt_of(reference)}, RazorpayOrder)
         if isinstance(orders, Undecided):
             return orders
         ours = [order for order in orders if order.receipt == receipt_of(reference)]
-        payments: list[Payment] = []
+        payments: list[RazorpayPayment] = []
         for order in ours:
-            found = await self._list(f"/v1/orders/{order.id}/payments", None, Payment)
+            found = await self._list(f"/v1/orders/{order.id}/payments", None, RazorpayPayment)
             if isinstance(found, Undecided):
                 return found
             payments += found
@@ -98,7 +98,7 @@ class Razorpay:
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
         """Give captured money back, or tell how that stands. `key`, the same for each try, makes it happen once."""
         path = f"/v1/payments/{transaction_ref}/refund"
-        refunds = await self._list(f"{path}s", {"count": str(MOST_REFUNDS)}, Refund)
+        refunds = await self._list(f"{path}s", {"count": str(MOST_REFUNDS)}, RazorpayRefund)
         if isinstance(refunds, Undecided):
             unknown = refunds.error_code == f"HTTP_{BAD_REQUEST}"
             return ReversalRefused("REFUNDS_REFUSED") if unknown else refunds
@@ -110,7 +110,7 @@ class Razorpay:
             return Undecided(Pending.UNREACHABLE, reply.error_code)
         if reply.status == BAD_REQUEST:
             return ReversalRefused("REFUND_REFUSED")
-        refund = read(reply.body, Refund) if reply.status == OK else None
+        refund = read(reply.body, RazorpayRefund) if reply.status == OK else None
         if refund is None:
             return Undecided(Pending.STILL_PENDING, f"HTTP_{reply.status}")
         # Failed, or not of the amount asked for; the same key would bring the same refund back for ever.
@@ -120,7 +120,7 @@ class Razorpay:
         """Give the connections up."""
         await self._wire.close()
 
-    async def _order(self, order: ChargeOrder) -> Order | NotSent:
+    async def _order(self, order: ChargeOrder) -> RazorpayOrder | NotSent:
         document = {
             "amount": order.amount_minor,
             "currency": order.currency,
@@ -141,7 +141,7 @@ class Razorpay:
             return NotSent(f"NOT_SENT_ORDER_{reply.error_code}", reply.blame)
         if (refusal := gate(reply)) is not None:
             return refusal
-        placed = read(reply.body, Order) if reply.status == OK else None
+        placed = read(reply.body, RazorpayOrder) if reply.status == OK else None
         if placed is None or (placed.amount, placed.currency) != (order.amount_minor, order.currency):
             return NotSent("NOT_SENT_ORDER_REFUSED", Blame.GATEWAY)
         return placed

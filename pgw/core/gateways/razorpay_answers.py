@@ -18,7 +18,7 @@ from pgw.core.verification.enquiry import Authorized, Finding, Pending, Reversal
 T = TypeVar("T", bound=Struct)
 
 
-class Order(Struct, frozen=True):
+class RazorpayOrder(Struct, frozen=True):
     """What is read of an order."""
 
     id: str
@@ -40,7 +40,7 @@ class Order(Struct, frozen=True):
         return self.status == "paid" or self.amount_paid > 0
 
 
-class Payment(Struct, frozen=True):
+class RazorpayPayment(Struct, frozen=True):
     """What is read of a payment."""
 
     id: str
@@ -52,7 +52,7 @@ class Payment(Struct, frozen=True):
     error_source: str | None = None
 
 
-class Step(Struct, frozen=True):
+class NextStep(Struct, frozen=True):
     """One thing the customer can do next."""
 
     action: str
@@ -64,10 +64,10 @@ class Created(Struct, frozen=True):
 
     razorpay_payment_id: str
     link: str | None = None
-    next: tuple[Step, ...] = ()
+    next: tuple[NextStep, ...] = ()
 
 
-class Fault(Struct, frozen=True):
+class RazorpayError(Struct, frozen=True):
     """Why a call was refused."""
 
     code: str
@@ -79,10 +79,10 @@ class Fault(Struct, frozen=True):
 class Refusal(Struct, frozen=True):
     """The answer that holds a fault."""
 
-    error: Fault
+    error: RazorpayError
 
 
-class Refund(Struct, frozen=True):
+class RazorpayRefund(Struct, frozen=True):
     """What is read of a refund; without notes, they come as an empty list."""
 
     id: str
@@ -147,7 +147,7 @@ def refused(reply: Reply) -> NotSent | Decline | Unknown:
     return declined(refusal.error.reason, refusal.error.step, refusal.error.source)
 
 
-def outcome(orders: Sequence[Order], payments: Sequence[Payment]) -> Finding:
+def outcome(orders: Sequence[RazorpayOrder], payments: Sequence[RazorpayPayment]) -> Finding:
     """Reduce an attempt's orders and all payments on them to what became of it; never "the last" one."""
     if (unsure := _contradiction(orders, payments)) is not None:
         return unsure
@@ -156,11 +156,11 @@ def outcome(orders: Sequence[Order], payments: Sequence[Payment]) -> Finding:
     match told:
         case None:
             return Undecided(Pending.ABSENT)
-        case Payment(status="captured"):
+        case RazorpayPayment(status="captured"):
             return Captured(told.id, told.amount, told.currency)
-        case Payment(status="authorized"):
+        case RazorpayPayment(status="authorized"):
             return Authorized(told.id, told.amount, told.currency)
-        case Payment(status="failed"):
+        case RazorpayPayment(status="failed"):
             # Each must prove that no money moved: one that leaves it open leaves the attempt open.
             ends = [_failed(told), *(_failed(each) for each in payments if each.status == "failed")]
             return next((each for each in ends if isinstance(each, Undecided)), ends[0])
@@ -169,7 +169,7 @@ def outcome(orders: Sequence[Order], payments: Sequence[Payment]) -> Finding:
             return Undecided(Pending.RETURNED if is_back else Pending.STILL_PENDING, told.status.upper())
 
 
-def _contradiction(orders: Sequence[Order], payments: Sequence[Payment]) -> Undecided | None:
+def _contradiction(orders: Sequence[RazorpayOrder], payments: Sequence[RazorpayPayment]) -> Undecided | None:
     """Say where the lists cannot both be the truth, or not all of it: what they show decides nothing."""
     states = [each.status for each in payments]
     if any(each.is_paid for each in orders) and not {"captured", "refunded"} & set(states):
@@ -182,14 +182,14 @@ def _contradiction(orders: Sequence[Order], payments: Sequence[Payment]) -> Unde
     return None
 
 
-def _failed(payment: Payment) -> Decline | Undecided:
+def _failed(payment: RazorpayPayment) -> Decline | Undecided:
     if not payment.error_reason:
         return Undecided(Pending.FAILED)
     answer = declined(payment.error_reason, payment.error_step, payment.error_source)
     return Undecided(Pending.FAILED, answer.error_code) if isinstance(answer, Unknown) else answer
 
 
-def returned(refunds: Sequence[Refund], amount_minor: int, key: str) -> Reversal | None:
+def returned(refunds: Sequence[RazorpayRefund], amount_minor: int, key: str) -> Reversal | None:
     """Reduce all refunds of a payment to how its reversal under `key` stands; None: it is still to be asked for.
 
     Money is back when refunds of the whole amount are `processed`, whoever asked for them: a person may have, at the

@@ -14,7 +14,7 @@ from msgspec import Struct
 from pgw.core.gateways.razorpay_answers import read
 from pgw.core.payment import card_data
 from pgw.core.ports import Reference
-from pgw.core.verification.webhook import Notice
+from pgw.core.verification.webhook import WebhookNotice
 
 RECEIPT = "receipt"
 """Under this name a payment's notes hold the attempt, as its order's receipt does."""
@@ -47,15 +47,15 @@ def reference_in(receipt: Any) -> Reference | None:
     return None if found is None else Reference(found[1], int(found[2]))
 
 
-def notice_in(body: bytes) -> Notice | None:
+def notice_in(body: bytes) -> WebhookNotice | None:
     """Read a signed body; None where it is no event. Of what it holds beside, a member of another form is no name."""
     told = read(body, _Event)
-    moment = None if told is None else _moment(told.created_at)
+    moment = None if told is None else _timestamp(told.created_at)
     if told is None or moment is None or not _is_name(_EVENT, told.event):
         return None
     payment, order, refund = (_entity(told.payload, kind) for kind in ("payment", "order", "refund"))
     reference = next(_references(order, payment), None)
-    return Notice(
+    return WebhookNotice(
         event=told.event,
         occurred_at=moment,
         payment_id=None if reference is None else reference.payment_id,
@@ -87,7 +87,7 @@ def _is_name(form: re.Pattern[str], text: str) -> bool:
     return form.fullmatch(text) is not None and not card_data.in_text(text)
 
 
-def _moment(seconds: int) -> datetime | None:
+def _timestamp(seconds: int) -> datetime | None:
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgw.core.gateways.book import Book, Entry, Line
+from pgw.core.gateways.book import BookLine, BookStatus, SandboxBook
 from pgw.core.payment.outcome import Blame, Captured, Decline, NotSent, Unknown, Verdict, declined
 from pgw.core.payment.payment import Method, Upi, method_of
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Clock, Reference
@@ -68,14 +68,14 @@ def drawn(told: SandboxBehaviour, seed: str, key: str, gateway_id: str, attempt_
     )
 
 
-Told = Callable[[str, Method], SandboxBehaviour | None]
+BehaviourOf = Callable[[str, Method], SandboxBehaviour | None]
 
 
-class Sandbox:
+class SandboxGateway:
     """One in-process gateway with a book of its own deeds. `told`: how it is configured to treat a method."""
 
     def __init__(
-        self, gateway_id: str, book: Book, clock: Clock, told: Told = lambda *_: None, seed: str = "0"
+        self, gateway_id: str, book: SandboxBook, clock: Clock, told: BehaviourOf = lambda *_: None, seed: str = "0"
     ) -> None:
         self._gateway_id = gateway_id
         self._book = book
@@ -99,9 +99,9 @@ class Sandbox:
         transaction_ref = f"{self._gateway_id}_{order.reference.payment_id.replace('-', '')}_{number}"
         lines = []
         if acts.reason is not None:
-            lines.append(self._line(order, Entry.DECLINED, transaction_ref, acts.reason, now))
+            lines.append(self._line(order, BookStatus.DECLINED, transaction_ref, acts.reason, now))
         if acts.captures_after is not None:
-            lines.append(self._line(order, Entry.CAPTURED, transaction_ref, None, now + acts.captures_after))
+            lines.append(self._line(order, BookStatus.CAPTURED, transaction_ref, None, now + acts.captures_after))
         self._book.write(*lines)
         if acts.answers_after_s:
             await self._clock.sleep(acts.answers_after_s)
@@ -114,9 +114,9 @@ class Sandbox:
         line = self._book.find(self._gateway_id, reference.payment_id, reference.attempt_number, self._clock.now())
         if line is None:
             return Undecided(Pending.ABSENT)
-        if line.status is Entry.CAPTURED:
+        if line.status is BookStatus.CAPTURED:
             return Captured(line.transaction_ref, line.amount_minor, line.currency)
-        if line.status is Entry.REVERSED:
+        if line.status is BookStatus.REVERSED:
             return Undecided(Pending.RETURNED, "REFUNDED")
         return _definitive(declined(line.reason or "", DECLINE_STEP))
 
@@ -133,8 +133,10 @@ class Sandbox:
     async def close(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _line(self, order: ChargeOrder, status: Entry, transaction_ref: str, reason: str | None, at: datetime) -> Line:
-        return Line(
+    def _line(
+        self, order: ChargeOrder, status: BookStatus, transaction_ref: str, reason: str | None, at: datetime
+    ) -> BookLine:
+        return BookLine(
             payment_id=order.reference.payment_id,
             attempt_number=order.reference.attempt_number,
             gateway_id=self._gateway_id,

@@ -6,7 +6,7 @@ import msgspec
 
 from pgw.core.breakers.breaker import Breaker, Key
 from pgw.core.metrics.counters import SLICE_S, Increments
-from pgw.core.ports import Clock, Heartbeat, Held, Slices
+from pgw.core.ports import Clock, Heartbeat, Slices, StoredBreaker
 
 KEPT_S = 70 * 60
 """How long a slice is kept: the longest window is 60 minutes, and late outcomes still correct its far end."""
@@ -15,12 +15,12 @@ LIVE_S = 5
 """Silence after which a process no longer counts as living."""
 
 
-class InProcess:
+class InProcessHotState:
     """Lost with the process, rebuilt from the ledger at its start. Times are the clock's `now`, in epoch seconds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._breakers: dict[Key, Held] = {}
+        self._breakers: dict[Key, StoredBreaker] = {}
         self._fleet: dict[str, Heartbeat] = {}
         self._generation = 1
         self._counts: dict[int, dict[str, int]] = {}
@@ -41,16 +41,16 @@ class InProcess:
         self._counts.clear()
         self._revisions.clear()
 
-    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         """Return the time and each breaker; one never stored is the default with `raw` None."""
-        return self._now(), {key: self._breakers.get(key) or Held(Breaker(), None) for key in keys}
+        return self._now(), {key: self._breakers.get(key) or StoredBreaker(Breaker(), None) for key in keys}
 
-    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+    async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
         """Store `value` if nobody changed the breaker since it was read."""
         present = self._breakers.get(key)
         if (present.raw if present else None) != held.raw:
             return False
-        self._breakers[key] = Held(value, msgspec.json.encode(value))
+        self._breakers[key] = StoredBreaker(value, msgspec.json.encode(value))
         return True
 
     async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:

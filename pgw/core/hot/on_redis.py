@@ -10,7 +10,7 @@ import msgspec
 from pgw.core.breakers.breaker import Breaker, Key
 from pgw.core.hot import scripts
 from pgw.core.hot.in_process import LIVE_S
-from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
+from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
 
 ANSWER_WITHIN_S = 1.0
 """How long Redis may take for one call, connecting included; nothing waits for it on a payment's way but a probe."""
@@ -116,7 +116,7 @@ class OnRedis:
     def __init__(self, server: Server | str) -> None:
         self._server = connect(server) if isinstance(server, str) else server
 
-    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         """Return Redis' time and each breaker; one never stored is the default with `raw` None."""
         commands: list[Sequence[Word]] = [("TIME",)]
         if keys:
@@ -124,7 +124,7 @@ class OnRedis:
         time, *found = await self._server.ask_together(commands)
         return _seconds(time), dict(zip(keys, map(_held, found[0] if found else ()), strict=True))
 
-    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+    async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
         """Store `value` if nobody changed the breaker since it was read."""
         words = (held.raw or b"", msgspec.json.encode(value))
         return bool(await self._server.run(scripts.SWAP, (_breaker_key(key),), words))
@@ -173,14 +173,14 @@ def _breaker_key(key: Key) -> str:
     return f"{BREAKER}{gateway_id}:{payment_method}"
 
 
-def _held(raw: bytes | None) -> Held:
+def _held(raw: bytes | None) -> StoredBreaker:
     """Decode a breaker; one that another version wrote and this one cannot read is as good as never stored."""
     if raw is None:
-        return Held(Breaker(), None)
+        return StoredBreaker(Breaker(), None)
     try:
-        return Held(msgspec.json.decode(raw, type=Breaker), raw)
+        return StoredBreaker(msgspec.json.decode(raw, type=Breaker), raw)
     except msgspec.DecodeError:
-        return Held(Breaker(), raw)
+        return StoredBreaker(Breaker(), raw)
 
 
 def _heartbeat(stored: bytes) -> Heartbeat | None:

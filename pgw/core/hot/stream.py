@@ -47,7 +47,7 @@ OLD_METRICS_S = 60
 EVENT = b"event"
 
 
-class Entry(Struct, frozen=True):
+class StreamEntry(Struct, frozen=True):
     """One event as it was delivered; `deliveries` counts how often, this time included."""
 
     number: int
@@ -129,14 +129,14 @@ class Stream:
                 break
         return top
 
-    async def deliver(self, consumer: str, count: int, block_ms: int) -> list[Entry]:
+    async def deliver(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
         """Return entries that nobody was given yet, waiting up to `block_ms` for the first; 0 does not wait."""
         block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms > 0 else ()
         words = ("GROUP", self._group, consumer, "COUNT", count, *block, "STREAMS", self._key, ">")
         found = await self._server.ask("XREADGROUP", *words, within_s=ANSWER_WITHIN_S + block_ms / 1000)
         return [_entry(each[0], each[1], 1) for each in found[0][1]] if found else []
 
-    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[Entry]:
+    async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
         """Take over entries that were delivered `idle_ms` ago and never applied, this consumer's own among them."""
         words = (self._group, consumer, idle_ms, min(count, MOST_CLAIMED))
         return [_entry(*each) for each in await self._server.run(scripts.CLAIM, (self._key,), words)]
@@ -158,7 +158,7 @@ class Stream:
         ours = await self._server.run(scripts.APPLY, (STATE, self._key), words)
         return frozenset() if ours is None else frozenset(numbers) - frozenset(map(_number, ours))
 
-    async def bury(self, consumer: str, entry: Entry, reason: str) -> bool:
+    async def bury(self, consumer: str, entry: StreamEntry, reason: str) -> bool:
         """Move an entry to the dead stream; False, and nothing moved, when it is not this consumer's (any more)."""
         words = (self._group, consumer, entry.number, entry.event, reason, KEPT_DEAD)
         return bool(await self._server.run(scripts.BURY, (self._key, self.dead_key), words))
@@ -206,9 +206,9 @@ def _flat(fields: Mapping[str, int]) -> Iterable[Word]:
     return chain.from_iterable(fields.items())
 
 
-def _entry(entry_id: bytes, fields: Sequence[bytes], deliveries: int) -> Entry:
+def _entry(entry_id: bytes, fields: Sequence[bytes], deliveries: int) -> StreamEntry:
     """Read one entry; what has no event in its place was written by somebody else, and no reader will like it."""
-    return Entry(_number(entry_id), fields[1] if fields[0] == EVENT else b"", deliveries)
+    return StreamEntry(_number(entry_id), fields[1] if fields[0] == EVENT else b"", deliveries)
 
 
 def _number(entry_id: bytes) -> int:

@@ -6,36 +6,36 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, func, or_, select, text
 
 from pgw.core.ledger.tables import attempts, payments, transfers, watches
-from pgw.core.money.exposure import Risk, risk_of
+from pgw.core.money.exposure import Exposure, exposure_of
 from pgw.core.money.transfer import IN_SUSPENSE
 from pgw.core.payment.payment import AttemptStatus, Status
-from pgw.core.verification.late_capture import WatchState
+from pgw.core.verification.late_capture import MonitorState
 
 _IN_HAND = text("watches.state IN ('REVERSING', 'MANUAL_REVIEW')")
 """As the partial index says it: with parameters neither database would know that the index has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class AtRisk:
+class MoneyAtRisk:
     """Money that is not settled.
 
     `unknown`: payments under verification, by what they asked for. `review`: payments that a person must judge.
     `reversing`: money on its way back. `stuck`: watches a person must judge, with the money that came to light.
     """
 
-    unknown: Risk
-    review: Risk
-    reversing: Risk
-    stuck: Risk
+    unknown: Exposure
+    review: Exposure
+    reversing: Exposure
+    stuck: Exposure
 
 
-def at_risk(connection: Connection, now: datetime) -> AtRisk:
+def at_risk(connection: Connection, now: datetime) -> MoneyAtRisk:
     """Add up what is unsettled now."""
     unknown, review, in_hand = _unknown(connection, now), _review(connection), _in_hand(connection)
-    return AtRisk(unknown, review, in_hand[WatchState.REVERSING], in_hand[WatchState.MANUAL_REVIEW])
+    return MoneyAtRisk(unknown, review, in_hand[MonitorState.REVERSING], in_hand[MonitorState.MANUAL_REVIEW])
 
 
-def _unknown(connection: Connection, now: datetime) -> Risk:
+def _unknown(connection: Connection, now: datetime) -> Exposure:
     """Count what is shown as under verification: also what its owner has left, past its lease."""
     was_left = and_(
         payments.c.status == Status.PROCESSING,
@@ -51,7 +51,7 @@ def _unknown(connection: Connection, now: datetime) -> Risk:
     return _risk(connection, query)
 
 
-def _review(connection: Connection) -> Risk:
+def _review(connection: Connection) -> Exposure:
     query = (
         select(func.count(), func.min(payments.c.review_since), payments.c.currency, func.sum(payments.c.amount_minor))
         .where(payments.c.review_since.is_not(None))
@@ -60,7 +60,7 @@ def _review(connection: Connection) -> Risk:
     return _risk(connection, query)
 
 
-def _in_hand(connection: Connection) -> dict[WatchState, Risk]:
+def _in_hand(connection: Connection) -> dict[MonitorState, Exposure]:
     """Count watches with the money that came to light; of what was not booked no amount is known."""
     since = func.coalesce(transfers.c.booked_at, watches.c.updated_at)
     query = (
@@ -79,13 +79,13 @@ def _in_hand(connection: Connection) -> dict[WatchState, Risk]:
     )
     found = connection.execute(query).all()
     return {
-        state: risk_of(_part(row) for row in found if row.state == state)
-        for state in (WatchState.REVERSING, WatchState.MANUAL_REVIEW)
+        state: exposure_of(_part(row) for row in found if row.state == state)
+        for state in (MonitorState.REVERSING, MonitorState.MANUAL_REVIEW)
     }
 
 
-def _risk(connection: Connection, query: object) -> Risk:
-    return risk_of(_part(row) for row in connection.execute(query))  # type: ignore[call-overload]
+def _risk(connection: Connection, query: object) -> Exposure:
+    return exposure_of(_part(row) for row in connection.execute(query))  # type: ignore[call-overload]
 
 
 def _part(

@@ -57,22 +57,22 @@ def note(won: FromClause) -> Statement:
     return put(audit_log, won, **members)  # type: ignore[no-any-return]
 
 
-Kind = Literal["audit", "configuration"]
+AuditKind = Literal["audit", "configuration"]
 
 
-class Place(Struct, frozen=True):
+class AuditCursor(Struct, frozen=True):
     """Where an entry stands: `number` is its position, or the configuration's version."""
 
     at: datetime
-    kind: Kind
+    kind: AuditKind
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One thing that somebody did."""
 
-    place: Place
+    place: AuditCursor
     actor: str
     action: str
     subject: str
@@ -81,18 +81,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditFilter:
     """What the log is filtered by; `subject` is the beginning of one, `before` the last entry of the page before."""
 
     actor: str | None = None
     action: str | None = None
     subject: str | None = None
     since: datetime | None = None
-    before: Place | None = None
+    before: AuditCursor | None = None
     limit: int = 50
 
 
-def read(connection: Connection, wanted: Wanted) -> Sequence[Entry]:
+def read(connection: Connection, wanted: AuditFilter) -> Sequence[AuditEntry]:
     """List what was done, newest first; of one moment, configuration before the rest, later numbers before earlier."""
     found = [_entry(row) for row in connection.execute(_query(audit_log, "at", "position", "audit", wanted))]
     if wanted.action in {None, CONFIGURE}:
@@ -102,7 +102,7 @@ def read(connection: Connection, wanted: Wanted) -> Sequence[Entry]:
     return found[: wanted.limit]
 
 
-def _query(table: Table, at: str, number: str, kind: Kind, wanted: Wanted) -> Any:
+def _query(table: Table, at: str, number: str, kind: AuditKind, wanted: AuditFilter) -> Any:
     query = select(table).order_by(table.c[at].desc(), table.c[number].desc()).limit(wanted.limit)
     if wanted.actor is not None:
         query = query.where(table.c.actor == wanted.actor)
@@ -117,18 +117,20 @@ def _query(table: Table, at: str, number: str, kind: Kind, wanted: Wanted) -> An
     return query
 
 
-def _older(at: ColumnElement[Any], number: ColumnElement[Any], kind: Kind, place: Place) -> ColumnElement[bool]:
+def _older(
+    at: ColumnElement[Any], number: ColumnElement[Any], kind: AuditKind, place: AuditCursor
+) -> ColumnElement[bool]:
     if kind == place.kind:
         return or_(at < place.at, and_(at == place.at, number < place.number))
     return at <= place.at if kind < place.kind else at < place.at
 
 
-def _entry(row: Row[Any]) -> Entry:
-    place = Place(row.at, "audit", row.position)
-    return Entry(place, row.actor, row.action, row.subject, row.reason, row.details)
+def _entry(row: Row[Any]) -> AuditEntry:
+    place = AuditCursor(row.at, "audit", row.position)
+    return AuditEntry(place, row.actor, row.action, row.subject, row.reason, row.details)
 
 
-def _change(row: Row[Any]) -> Entry:
-    place = Place(row.changed_at, "configuration", row.version)
+def _change(row: Row[Any]) -> AuditEntry:
+    place = AuditCursor(row.changed_at, "configuration", row.version)
     details = {"version": row.version, "document": row.document}
-    return Entry(place, row.actor, CONFIGURE, row.subject, row.reason, details)
+    return AuditEntry(place, row.actor, CONFIGURE, row.subject, row.reason, details)

@@ -16,7 +16,15 @@ from pgw.core.events import Event
 from pgw.core.ledger.outbox import PROBED, REQUEUED, occurred_at
 from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments, transfers, watches
 from pgw.core.metrics.counters import SLICE_S, STATUSES, fold, parse_field
-from pgw.core.money.audit_rows import Case, Moved, Paid, Settlement, Told, Tried, Watched
+from pgw.core.money.audit_rows import (
+    AttemptRow,
+    EventRow,
+    MonitorRow,
+    PaymentRow,
+    PaymentRows,
+    SettlementList,
+    TransferRow,
+)
 from pgw.core.money.invariants import Violation, check, same_key
 from pgw.core.payment.payment import AttemptStatus, Status
 
@@ -51,20 +59,22 @@ def payments_after(connection: Connection, payment_id: str, limit: int = PAGE) -
     return connection.execute(query.order_by(payments.c.payment_id).limit(limit)).scalars().all()
 
 
-def cases(
-    connection: Connection, payment_ids: Sequence[str], events: Mapping[str, Sequence[Told]] | None = None
-) -> Sequence[Case]:
+def payment_rows(
+    connection: Connection, payment_ids: Sequence[str], events: Mapping[str, Sequence[EventRow]] | None = None
+) -> Sequence[PaymentRows]:
     """Read payments with all their rows. They are read one table after another: what moves meanwhile may look torn."""
     known = _rows(connection, payments, payment_ids)
     tried = _grouped(_rows(connection, attempts, payment_ids, "attempt_number"))
     moved = _grouped(_rows(connection, transfers, payment_ids, "attempt_number"))
     watched = _grouped(_rows(connection, watches, payment_ids, "attempt_number"))
     return [
-        Case(
-            payment=_taken(Paid, row, status=Status(row["status"])),
-            attempts=[_taken(Tried, each, status=AttemptStatus(each["status"])) for each in tried[row["payment_id"]]],
-            transfers=[_taken(Moved, each) for each in moved[row["payment_id"]]],
-            watches=[_taken(Watched, each) for each in watched[row["payment_id"]]],
+        PaymentRows(
+            payment=_taken(PaymentRow, row, status=Status(row["status"])),
+            attempts=[
+                _taken(AttemptRow, each, status=AttemptStatus(each["status"])) for each in tried[row["payment_id"]]
+            ],
+            transfers=[_taken(TransferRow, each) for each in moved[row["payment_id"]]],
+            watches=[_taken(MonitorRow, each) for each in watched[row["payment_id"]]],
             events=None if events is None else events.get(row["payment_id"], ()),
         )
         for row in known
@@ -124,14 +134,14 @@ Minutes = dict[tuple[datetime, str, str], int]
 
 
 @dataclass
-class Heard:
+class EventScan:
     """What a walk through the events has found.
 
     `unpublished_at`: when the oldest event occurred that nobody can have counted yet. `newest_at`: when the newest did.
     `only_counts`: payments are not what is walked for.
     """
 
-    told: dict[str, list[Told]] = field(default_factory=lambda: defaultdict(list))
+    told: dict[str, list[EventRow]] = field(default_factory=lambda: defaultdict(list))
     minutes: Minutes = field(default_factory=dict)
     unpublished_at: datetime | None = None
     newest_at: datetime = NEVER
@@ -147,7 +157,7 @@ class Heard:
         elif not is_dead:
             self._count(event)
         if event.payment_id is not None and not self.only_counts:
-            self.told[event.payment_id].append(told_of(place, published, event))
+            self.told[event.payment_id].append(event_row(place, published, event))
 
     def _count(self, event: Event) -> None:
         for number, fields in fold((event,)).items():
@@ -157,9 +167,9 @@ class Heard:
             self.minutes[key] = self.minutes.get(key, 0) + moved
 
 
-def told_of(place: int, published: int | None, event: Event) -> Told:
+def event_row(place: int, published: int | None, event: Event) -> EventRow:
     """Take of an event what the invariants speak of."""
-    return Told(
+    return EventRow(
         position=place,
         published=published,
         event_id=event.event_id,
@@ -169,7 +179,7 @@ def told_of(place: int, published: int | None, event: Event) -> Told:
     )
 
 
-def hear(connection: Connection, heard: Heard, position: int, limit: int = EVENTS_PAGE) -> int:
+def scan(connection: Connection, heard: EventScan, position: int, limit: int = EVENTS_PAGE) -> int:
     """Take in a page of events; return the position up to which was read.
 
     A dead event that was put into the outbox once more is read where it stands now; what is no event is left out.
@@ -207,7 +217,7 @@ def minutes_written(connection: Connection, since: datetime, until: datetime) ->
 
 
 @contextmanager
-def one_moment(connection: Connection) -> Iterator[Connection]:
+def one_snapshot(connection: Connection) -> Iterator[Connection]:
     """Read several tables as they stood at one moment: what moves meanwhile must not look torn."""
     reading = connection.execution_options(isolation_level="AUTOCOMMIT")
     on_postgres = reading.dialect.name == "postgresql"
@@ -228,19 +238,19 @@ class Audited(Struct, frozen=True, kw_only=True):
 
 
 def audit(
-    connection: Connection, since: datetime | None, now: datetime, settlement: Settlement | None = None
+    connection: Connection, since: datetime | None, now: datetime, settlement: SettlementList | None = None
 ) -> Audited:
     """Check every payment made since a moment, its events, and the metrics they were counted into."""
-    with one_moment(connection) as reading:
+    with one_snapshot(connection) as reading:
         first = first_id(since) if since is not None else NO_ID
         position = position_since(reading, since) if since is not None else 0
-        heard, last = Heard(), last_position(reading)
+        heard, last = EventScan(), last_position(reading)
         while position < last:
-            position = hear(reading, heard, position)
+            position = scan(reading, heard, position)
         violations: list[Violation] = []
         checked, after = 0, first
         while checked < MOST_PAYMENTS and (page := payments_after(reading, after)):
-            found = cases(reading, page, heard.told)
+            found = payment_rows(reading, page, heard.told)
             violations += [*same_key(found), *(each for case in found for each in check(case, settlement))]
             checked, after = checked + len(page), page[-1]
         violations += _unknown(reading, settlement)
@@ -252,7 +262,7 @@ def audit(
 _ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def _unknown(connection: Connection, settlement: Settlement | None) -> Iterator[Violation]:
+def _unknown(connection: Connection, settlement: SettlementList | None) -> Iterator[Violation]:
     """I4: money for a payment that there is not."""
     named = () if settlement is None else settlement.payment_ids
     for start in range(0, len(named), PAGE):
@@ -264,7 +274,7 @@ def _unknown(connection: Connection, settlement: Settlement | None) -> Iterator[
                 yield Violation("I4", payment_id, "a gateway moved money for it, and there is no such payment")
 
 
-def _minutes(connection: Connection, heard: Heard, since: datetime | None, now: datetime) -> Iterator[Violation]:
+def _minutes(connection: Connection, heard: EventScan, since: datetime | None, now: datetime) -> Iterator[Violation]:
     """I9, for every minute that is counted by now."""
     start = NEVER if since is None else since.replace(second=0, microsecond=0) + timedelta(minutes=1)
     until = min(heard.unpublished_at or now, now - COUNTED_WITHIN)

@@ -13,21 +13,21 @@ from pgw.core.events import Event
 from pgw.core.ledger.audit_reads import (
     COUNTED_WITHIN,
     EVENTS_PAGE,
-    Heard,
-    cases,
+    EventScan,
+    event_row,
     first_id,
     last_position,
     minutes_written,
-    one_moment,
+    one_snapshot,
+    payment_rows,
     payments_after,
     position_since,
     recounted,
-    told_of,
 )
 from pgw.core.ledger.outbox import MAX_DEAD, REQUEUED, occurred_at
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.ledger.violations import Found, SeenIn
-from pgw.core.money.audit_rows import Case, Told
+from pgw.core.ledger.violations import Evidence, FoundViolation
+from pgw.core.money.audit_rows import EventRow, PaymentRows
 from pgw.core.money.invariants import check
 
 SAMPLE = 100
@@ -51,62 +51,64 @@ _EVENT = cast(outbox.c.event, Text)
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class SampledPayment:
     """A payment that was looked at, and what is wrong; without `by_events` only its rows were."""
 
     payment_id: str
-    found: tuple[Found, ...]
+    found: tuple[FoundViolation, ...]
     by_events: bool
 
 
-def sampled(connection: Connection, since: datetime) -> Sequence[Looked]:
+def sampled(connection: Connection, since: datetime) -> Sequence[SampledPayment]:
     """Check payments made from a moment on, by their rows and, where these stand together, by their events."""
-    with one_moment(connection) as reading:
-        found = cases(reading, payments_after(reading, first_id(since), SAMPLE))
-        told = _near(reading, found)
-        looked = [_looked(case, told.get(case.payment.payment_id)) for case in found]
+    with one_snapshot(connection) as reading:
+        found = payment_rows(reading, payments_after(reading, first_id(since), SAMPLE))
+        told = _nearby(reading, found)
+        looked = [_checked(case, told.get(case.payment.payment_id)) for case in found]
         # Not all events of a payment need to stand near: what looks wrong is looked for everywhere they may.
-        suspects = [place for place, each in enumerate(looked) if any(it.seen_in is SeenIn.EVENTS for it in each.found)]
+        suspects = [
+            place for place, each in enumerate(looked) if any(it.seen_in is Evidence.EVENTS for it in each.found)
+        ]
         for number, place in enumerate(suspects):
             events = _everywhere(reading, found[place]) if number < CONFIRMED else None
-            looked[place] = _looked(found[place], events)
+            looked[place] = _checked(found[place], events)
         return looked
 
 
-def looked_at_again(connection: Connection, payment_ids: Sequence[str]) -> Sequence[Looked]:
+def sampled_again(connection: Connection, payment_ids: Sequence[str]) -> Sequence[SampledPayment]:
     """Check payments that were found wrong before."""
-    with one_moment(connection) as reading:
-        return [_looked(case, _everywhere(reading, case)) for case in cases(reading, payment_ids)]
+    with one_snapshot(connection) as reading:
+        return [_checked(case, _everywhere(reading, case)) for case in payment_rows(reading, payment_ids)]
 
 
-def _looked(case: Case, events: Sequence[Told] | None) -> Looked:
+def _checked(case: PaymentRows, events: Sequence[EventRow] | None) -> SampledPayment:
     by_rows = check(case)
-    found = [Found(each, SeenIn.ROWS) for each in by_rows]
+    found = [FoundViolation(each, Evidence.ROWS) for each in by_rows]
     if events is not None:
         both = check(msgspec.structs.replace(case, events=events))
-        found += [Found(each, SeenIn.EVENTS) for each in both if each not in by_rows]
-    return Looked(case.payment.payment_id, tuple(found), by_events=events is not None)
+        found += [FoundViolation(each, Evidence.EVENTS) for each in both if each not in by_rows]
+    return SampledPayment(case.payment.payment_id, tuple(found), by_events=events is not None)
 
 
-def _near(connection: Connection, found: Sequence[Case]) -> Mapping[str, Sequence[Told]]:
+def _nearby(connection: Connection, found: Sequence[PaymentRows]) -> Mapping[str, Sequence[EventRow]]:
     """Return the events of the payments that changed last among the events near them."""
     if not found:
         return {}
     start = position_since(connection, min(each.payment.created_at for each in found), MARGIN)
-    told, newest_at = _told(connection, start, start + NEAR_EVENTS)
+    told, newest_at = _events(connection, start, start + NEAR_EVENTS)
     is_all = start + NEAR_EVENTS >= last_position(connection)
     changed = _changed_at(connection, [each.payment.payment_id for each in found])
     return {name: told.get(name, ()) for name, at in changed.items() if is_all or (newest_at and at < newest_at)}
 
 
-def _everywhere(connection: Connection, case: Case) -> Sequence[Told] | None:
+def _everywhere(connection: Connection, case: PaymentRows) -> Sequence[EventRow] | None:
     """Return all events of a payment; None where they may be among too many."""
     payment_id = case.payment.payment_id
     start = position_since(connection, case.payment.created_at)
     end = position_since(connection, _changed_at(connection, [payment_id])[payment_id], 0) + EVENTS_PAGE
     if end - start > MAX_SEARCHED:
         return None
-    return _told(connection, start, end, payment_id)[0].get(payment_id, ())
+    return _events(connection, start, end, payment_id)[0].get(payment_id, ())
 
 
 def _changed_at(connection: Connection, payment_ids: Sequence[str]) -> Mapping[str, datetime]:
@@ -114,9 +116,9 @@ def _changed_at(connection: Connection, payment_ids: Sequence[str]) -> Mapping[s
     return dict(iter(connection.execute(query)))
 
 
-def _told(
+def _events(
     connection: Connection, position: int, end: int, payment_id: str | None = None
-) -> tuple[Mapping[str, Sequence[Told]], datetime | None]:
+) -> tuple[Mapping[str, Sequence[EventRow]], datetime | None]:
     """Read the events behind a position, all or one payment's; return them, and when the newest of them occurred."""
     query = (
         select(outbox.c.position, outbox.c.published, _EVENT, outbox.c.dead_reason)
@@ -126,8 +128,8 @@ def _told(
     if payment_id is not None:
         query = query.where(_EVENT.contains(payment_id))
     newest_at: datetime | None = None
-    told: dict[str, list[Told]] = defaultdict(list)
-    lifted: list[tuple[str, Told]] = []
+    told: dict[str, list[EventRow]] = defaultdict(list)
+    lifted: list[tuple[str, EventRow]] = []
     for place, published, text, dead_reason in connection.execute(query):
         with suppress(ValueError, RecursionError):
             event = msgspec.json.decode(text, type=Event)
@@ -135,17 +137,17 @@ def _told(
             if event.payment_id is None:
                 continue
             if dead_reason == REQUEUED:
-                lifted.append((event.payment_id, told_of(place, published, event)))
+                lifted.append((event.payment_id, event_row(place, published, event)))
             else:
-                told[event.payment_id].append(told_of(place, published, event))
+                told[event.payment_id].append(event_row(place, published, event))
     for name, each in _without_copies(lifted, told):
         told[name] = sorted([*told[name], each], key=lambda one: one.position)
     return told, newest_at
 
 
 def _without_copies(
-    lifted: Iterable[tuple[str, Told]], told: Mapping[str, Sequence[Told]]
-) -> Iterable[tuple[str, Told]]:
+    lifted: Iterable[tuple[str, EventRow]], told: Mapping[str, Sequence[EventRow]]
+) -> Iterable[tuple[str, EventRow]]:
     """Leave out those that stand in the outbox once more, where that place was read too."""
     known = {each.event_id for events in told.values() for each in events}
     return [(name, each) for name, each in lifted if each.event_id not in known]
@@ -164,7 +166,9 @@ def countable(connection: Connection, now: datetime, since: datetime | None = No
     return connection.execute(query).scalar_one_or_none()
 
 
-def compared(connection: Connection, minute: datetime, heard: Heard, first: int, last: int) -> Sequence[Found] | None:
+def compared(
+    connection: Connection, minute: datetime, heard: EventScan, first: int, last: int
+) -> Sequence[FoundViolation] | None:
     """Compare what is written of a minute with its events, which stand between two positions.
 
     None where these cannot decide it: one of them is not published yet, or was put into the outbox once more, so that
@@ -181,4 +185,4 @@ def compared(connection: Connection, minute: datetime, heard: Heard, first: int,
     if is_late or any(minute <= each < minute + MINUTE for each in moments if each is not None):
         return None
     written = minutes_written(connection, minute, minute + MINUTE)
-    return [Found(each, SeenIn.METRICS, minute) for each in recounted(written, heard.minutes)]
+    return [FoundViolation(each, Evidence.METRICS, minute) for each in recounted(written, heard.minutes)]

@@ -19,7 +19,7 @@ from pgw.core.ledger.tables import breaker_events, configurations, outbox
 from pgw.core.writes.attempts import Item
 
 Scope = Literal["shared", "process"]
-Kind = Literal["transition", "override"]
+HistoryKind = Literal["transition", "override"]
 
 
 class Transition(Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ TRANSITION = Phase(
 """Writes one transition, once however often it is told, and the event of those that hold for all processes."""
 
 
-def item_of(transition: Transition) -> Item:
+def transition_write(transition: Transition) -> Item:
     """Lay a transition out for its phase.
 
     What one process alone does is in the history, but is no event: nobody outside could tell it from the shared state,
@@ -98,22 +98,22 @@ def item_of(transition: Transition) -> Item:
     }
 
 
-class Place(Struct, frozen=True):
+class HistoryCursor(Struct, frozen=True):
     """Where an entry stands: `entry_id` is the event's id or the configuration's version."""
 
     occurred_at: datetime
-    kind: Kind
+    kind: HistoryKind
     entry_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HistoryRow:
     """One line of a breaker's history. `actor` is a process or a person, `cause` a rule or a reason.
 
     `state` is where the breaker stood afterwards; that of an override which was cleared is what followed it.
     """
 
-    place: Place
+    place: HistoryCursor
     gateway_id: str
     payment_method: str
     scope: Scope | None
@@ -125,7 +125,7 @@ class Entry:
     epoch: int | None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> HistoryKind:
         """Whether the breaker moved by itself or somebody ordered it."""
         return self.place.kind
 
@@ -140,8 +140,8 @@ AUTOMATIC = "AUTOMATIC"
 
 
 def history(
-    connection: Connection, gateway_id: str | None, payment_method: str | None, before: Place | None, limit: int
-) -> Sequence[Entry]:
+    connection: Connection, gateway_id: str | None, payment_method: str | None, before: HistoryCursor | None, limit: int
+) -> Sequence[HistoryRow]:
     """List transitions and overrides, newest first; of all breakers where None is given. `before`: the last one seen.
 
     Of one moment, overrides stand before transitions, later ids before earlier ones.
@@ -155,7 +155,7 @@ def history(
         moved = moved.where(breaker_events.c.payment_method == payment_method)
     if before is not None:
         moved = moved.where(_moved_before(before))
-        ordered = ordered.where(_ordered_before(before))
+        ordered = ordered.where(_override_before(before))
     entries = [_override(row) for row in connection.execute(ordered.limit(limit))]
     entries += [_transition(row) for row in connection.execute(moved.limit(limit))]
     entries.sort(key=lambda each: each.occurred_at, reverse=True)
@@ -189,7 +189,7 @@ def _subject(gateway_id: str | None, payment_method: str | None) -> ColumnElemen
     return subject.startswith(BREAKER, autoescape=True)
 
 
-def _moved_before(place: Place) -> ColumnElement[bool]:
+def _moved_before(place: HistoryCursor) -> ColumnElement[bool]:
     earlier = breaker_events.c.occurred_at < place.occurred_at
     same = breaker_events.c.occurred_at == place.occurred_at
     if place.kind == "override":
@@ -197,7 +197,7 @@ def _moved_before(place: Place) -> ColumnElement[bool]:
     return or_(earlier, and_(same, breaker_events.c.event_id < place.entry_id))
 
 
-def _ordered_before(place: Place) -> ColumnElement[bool]:
+def _override_before(place: HistoryCursor) -> ColumnElement[bool]:
     earlier = configurations.c.changed_at < place.occurred_at
     if place.kind == "transition":
         return earlier
@@ -205,9 +205,9 @@ def _ordered_before(place: Place) -> ColumnElement[bool]:
     return or_(earlier, and_(same, configurations.c.version < int(place.entry_id)))
 
 
-def _transition(row: Row[Any]) -> Entry:
-    return Entry(
-        place=Place(row.occurred_at, "transition", row.event_id),
+def _transition(row: Row[Any]) -> HistoryRow:
+    return HistoryRow(
+        place=HistoryCursor(row.occurred_at, "transition", row.event_id),
         gateway_id=row.gateway_id,
         payment_method=row.payment_method,
         scope=row.scope,
@@ -220,12 +220,12 @@ def _transition(row: Row[Any]) -> Entry:
     )
 
 
-def _override(row: Row[Any]) -> Entry:
+def _override(row: Row[Any]) -> HistoryRow:
     override = msgspec.convert(row.document, Override)
     is_cleared = override.expires_at <= row.changed_at
     followed_by = State.HALF_OPEN if override.state is State.FORCED_OPEN else AUTOMATIC
-    return Entry(
-        place=Place(row.changed_at, "override", str(row.version)),
+    return HistoryRow(
+        place=HistoryCursor(row.changed_at, "override", str(row.version)),
         gateway_id=override.gateway_id,
         payment_method=override.payment_method,
         scope=None,

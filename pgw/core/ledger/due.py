@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from pgw.core.ledger.tables import attempts, payments, transfers, verification_checks, watches
 from pgw.core.money.transfer import IN_SUSPENSE
 from pgw.core.payment.payment import AttemptStatus
-from pgw.core.verification.enquiry import Answer
+from pgw.core.verification.enquiry import EarlierResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,16 @@ def due(connection: Connection, now: datetime, limit: int, left_out: frozenset[s
     return [Due(*row) for row in rows]
 
 
-def answers_of(connection: Connection, payment_id: str, attempt_number: int) -> Sequence[Answer]:
+def answers_of(connection: Connection, payment_id: str, attempt_number: int) -> Sequence[EarlierResult]:
     """List what was answered about an attempt so far."""
     query = select(verification_checks.c.checked_at, verification_checks.c.result).where(
         verification_checks.c.payment_id == payment_id, verification_checks.c.attempt_number == attempt_number
     )
-    return [Answer(*row) for row in connection.execute(query)]
+    return [EarlierResult(*row) for row in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class DueMonitor:
     """A watch to look at. `amount_minor`, `currency`: the money that is to go back, once it came to light."""
 
     payment_id: str
@@ -107,9 +107,9 @@ class Watched:
     currency: str | None
 
 
-def watched(
+def due_monitors(
     connection: Connection, now: datetime, limit: int, left_out: frozenset[str] = frozenset()
-) -> Sequence[Watched]:
+) -> Sequence[DueMonitor]:
     """List the watches that are due, longest waiting first; none at the gateways `left_out`."""
     query = (
         select(
@@ -136,4 +136,4 @@ def watched(
         .limit(limit)
     )
     rows: Sequence[Any] = connection.execute(query).all()
-    return [Watched(*row) for row in rows]
+    return [DueMonitor(*row) for row in rows]

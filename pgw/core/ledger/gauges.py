@@ -6,11 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Text, cast, func, select
 
-from pgw.core.ledger.at_risk import AtRisk, at_risk
+from pgw.core.ledger.at_risk import MoneyAtRisk, at_risk
 from pgw.core.ledger.outbox import occurred_at
 from pgw.core.ledger.payments import UNSETTLED
 from pgw.core.ledger.tables import attempts, outbox, payments
-from pgw.core.ledger.violations import Tally, tallies
+from pgw.core.ledger.violations import ViolationCount, tallies
 from pgw.core.payment.payment import Status
 
 
@@ -18,9 +18,9 @@ from pgw.core.payment.payment import Status
 class Gauges:
     """How the ledger stands. `waiting_since`: when the event occurred that has waited longest for the relay."""
 
-    at_risk: AtRisk
+    at_risk: MoneyAtRisk
     payments_open: Mapping[Status, int]
-    violations: Mapping[str, Tally]
+    violations: Mapping[str, ViolationCount]
     waiting_since: datetime | None
 
 

@@ -83,17 +83,17 @@ class MerchantKey(Struct, frozen=True, kw_only=True):
 _TOLD = tuple(merchant_keys.c[name] for name in MerchantKey.__struct_fields__)
 
 
-class Standing(NamedTuple):
+class KeySetVersion(NamedTuple):
     """Number of keys ever made, and of those revoked. Both only grow: the same again means that nothing changed."""
 
     made: int
     revoked: int
 
 
-def standing(connection: Connection) -> Standing:
+def key_set_version(connection: Connection) -> KeySetVersion:
     """Count the keys; cheap enough to ask every second whether the live ones must be read again."""
     counted = select(func.count(), func.count(merchant_keys.c.revoked_at)).select_from(merchant_keys)
-    return Standing(*connection.execute(counted).one())
+    return KeySetVersion(*connection.execute(counted).one())
 
 
 def live(connection: Connection) -> dict[str, Kept]:

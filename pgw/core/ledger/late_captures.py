@@ -8,11 +8,11 @@ from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
 from pgw.core.ledger.tables import attempts, outbox, payments, transfers, watches
 from pgw.core.ledger.transfers import BOOKED, book_once, has_ended
-from pgw.core.money.transfer import Kind
+from pgw.core.money.transfer import TransferKind
 from pgw.core.payment.payment import AttemptStatus
-from pgw.core.verification.late_capture import Cause, WatchState
+from pgw.core.verification.late_capture import MonitorCause, MonitorState
 
-WATCHED: Columns = {
+MONITOR_COLUMNS: Columns = {
     "watch_cause": Text(),
     "watch_gateway_id": Text(),
     "watch_until": When(),
@@ -42,13 +42,13 @@ def reversal_key(won: FromClause) -> ColumnElement[str]:
     return literal("reversal-", Text()) + names[0] + literal("-", Text()) + names[1]
 
 
-def watch_decline(won: FromClause) -> Statement:
+def monitor_decline(won: FromClause) -> Statement:
     """Begin the watch of an attempt that another follows."""
     found = select(
         won.c.payment_id,
         won.c.end_number,
         won.c.watch_gateway_id,
-        literal(WatchState.WATCHING, Text()),
+        literal(MonitorState.WATCHING, Text()),
         won.c.watch_cause,
         won.c.watch_until,
         won.c.watch_next_check_at,
@@ -61,7 +61,7 @@ def watch_decline(won: FromClause) -> Statement:
     return _begin(found)
 
 
-def watch_end(won: FromClause) -> Statement:
+def monitor_end(won: FromClause) -> Statement:
     """Begin the watch of a last attempt; one that captured for a payment that had ended without it is due at once.
 
     Stands before `settle_payment` among the effects, as `book_end` does.
@@ -72,8 +72,8 @@ def watch_end(won: FromClause) -> Statement:
             won.c.payment_id,
             won.c.end_number,
             won.c.watch_gateway_id,
-            _either(captured, WatchState.REVERSING, literal(WatchState.WATCHING, Text())),
-            _either(captured, Cause.DUPLICATE, won.c.watch_cause),
+            _either(captured, MonitorState.REVERSING, literal(MonitorState.WATCHING, Text())),
+            _either(captured, MonitorCause.DUPLICATE, won.c.watch_cause),
             case((captured, won.c.ended_at), else_=won.c.watch_until),
             case((captured, won.c.ended_at), else_=won.c.watch_next_check_at),
             literal(0, Whole),
@@ -107,7 +107,7 @@ def _mine(item: FromClause) -> tuple[ColumnElement[bool], ...]:
     return watches.c.payment_id == item.c.payment_id, watches.c.attempt_number == item.c.attempt_number
 
 
-CLAIM_WATCH = Phase(
+CLAIM_MONITOR = Phase(
     name="claim_watch",
     columns={**_NAMED, "due_at": When()},
     key="payment_id",
@@ -122,7 +122,7 @@ CLAIM_WATCH = Phase(
 )
 """Gives one worker a watch that is due, until its claim runs out."""
 
-MOVE_WATCH = Phase(
+MOVE_MONITOR = Phase(
     name="move_watch",
     columns={
         **_NAMED,
@@ -157,11 +157,11 @@ def _is_booked(item: FromClause) -> ColumnElement[bool]:
     return exists().where(
         transfers.c.payment_id == item.c.payment_id,
         transfers.c.attempt_number == item.c.attempt_number,
-        transfers.c.kind == Kind.UNMATCHED,
+        transfers.c.kind == TransferKind.UNMATCHED,
     )
 
 
-FIND_MONEY = Phase(
+BOOK_LATE_CAPTURE = Phase(
     name="find_money",
     columns={**_NAMED, **BOOKED, "transaction_ref": Text(), "evidence": Json(), "at": When()},
     key="payment_id",
@@ -169,7 +169,7 @@ FIND_MONEY = Phase(
     guard=lambda item: (
         update(watches)
         .values(
-            state=WatchState.REVERSING,
+            state=MonitorState.REVERSING,
             until=item.c.at,
             checks_made=0,
             transaction_ref=item.c.transaction_ref,
@@ -178,7 +178,7 @@ FIND_MONEY = Phase(
         )
         .where(
             *_mine(item),
-            watches.c.state == WatchState.WATCHING,
+            watches.c.state == MonitorState.WATCHING,
             watches.c.next_check_at == item.c.claimed_until,
             ~_is_booked(item),
         )
@@ -196,15 +196,15 @@ FIND_MONEY = Phase(
 
 Lost where the attempt's money is booked as `unmatched`: it is booked once, and a person says whose it is."""
 
-GIVE_BACK = Phase(
+REVERSE = Phase(
     name="give_back",
     columns={**_NAMED, **BOOKED, "reversal_ref": Text(), "event": Json(), "at": When()},
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: (
         update(watches)
-        .values(state=WatchState.REVERSED, next_check_at=None, reversal_ref=item.c.reversal_ref, updated_at=item.c.at)
-        .where(*_mine(item), watches.c.state == WatchState.REVERSING)
+        .values(state=MonitorState.REVERSED, next_check_at=None, reversal_ref=item.c.reversal_ref, updated_at=item.c.at)
+        .where(*_mine(item), watches.c.state == MonitorState.REVERSING)
         .returning(watches.c.payment_id)
     ),
     effects=lambda won: (

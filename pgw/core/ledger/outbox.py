@@ -106,7 +106,7 @@ def _lift(item: FromClause) -> Statement:
     )
 
 
-def _tell_again(won: FromClause) -> Statement:
+def _publish_again(won: FromClause) -> Statement:
     told = outbox.alias("told")
     source = select(told.c.event).select_from(won.join(told, told.c.published == won.c.published))
     return outbox.insert().from_select(["event"], source)
@@ -118,7 +118,7 @@ REQUEUE = Phase(
     key="published",
     order=("published",),
     guard=_lift,
-    effects=lambda won: (_tell_again(won),),
+    effects=lambda won: (_publish_again(won),),
 )
 """Puts a dead event into the outbox once more, to be published under a new number.
 

@@ -13,7 +13,7 @@ from pgw.core.ledger.payments import UNSETTLED
 from pgw.core.ledger.tables import attempts, payments, routing_decisions
 from pgw.core.payment.payment import Attempt, AttemptStatus, ExperimentArm, Method, NextAction, Payment, Status
 from pgw.core.routing.plan import Plan
-from pgw.core.routing.preview import UnderWay
+from pgw.core.routing.preview import InFlight
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Stored:
     request_digest: str
     lease_until: datetime | None
 
-    def seen_at(self, now: datetime) -> Payment:
+    def as_of(self, now: datetime) -> Payment:
         """Return what to show: once its lease is over, a payment nobody ended is under verification."""
         if self.payment.status is Status.PROCESSING and not self.in_flight(now):
             return msgspec.structs.replace(self.payment, status=Status.PENDING_VERIFICATION)
@@ -62,7 +62,7 @@ def _one(connection: Connection, condition: ColumnElement[bool]) -> Stored | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PaymentFilter:
     """What a list of payments is filtered by; `before` is the last id of the page before."""
 
     merchant_id: str | None = None
@@ -73,13 +73,13 @@ class Wanted:
     limit: int = 50
 
 
-def listed(connection: Connection, wanted: Wanted, now: datetime) -> Sequence[Stored]:
+def listed(connection: Connection, wanted: PaymentFilter, now: datetime) -> Sequence[Stored]:
     """List payments, newest first; ids carry their time, so their order is the order of arrival."""
     query = _PAYMENT.order_by(payments.c.payment_id.desc()).limit(wanted.limit)
     if wanted.merchant_id is not None:
         query = query.where(payments.c.merchant_id == wanted.merchant_id)
     if wanted.status is not None:
-        query = query.where(_status_shown(wanted.status, now))
+        query = query.where(_effective_status(wanted.status, now))
     if wanted.status in UNSETTLED:
         # A few among millions; each has an attempt under check, and those are indexed.
         under_check = select(attempts.c.payment_id).where(attempts.c.next_check_at.is_not(None))
@@ -95,7 +95,7 @@ def listed(connection: Connection, wanted: Wanted, now: datetime) -> Sequence[St
     return [_stored(row) for row in connection.execute(query)]
 
 
-def _status_shown(status: Status, now: datetime) -> ColumnElement[bool]:
+def _effective_status(status: Status, now: datetime) -> ColumnElement[bool]:
     """Filter by the status `seen_at` would show."""
     in_flight = exists().where(
         attempts.c.payment_id == payments.c.payment_id,
@@ -177,7 +177,7 @@ _OPEN_ENDED = (AttemptStatus.SENDING, AttemptStatus.TIMEOUT, AttemptStatus.REQUI
 """Attempts whose outcome is not known; others under check belong to a payment that has its answer elsewhere."""
 
 
-def under_way(connection: Connection, gateway_id: str, payment_method: str, now: datetime) -> UnderWay:
+def in_flight(connection: Connection, gateway_id: str, payment_method: str, now: datetime) -> InFlight:
     """Count payments by what their attempt at this gateway waits for: its answer, or the finding of a check."""
     # Few attempts of all have a check before them, and those are indexed.
     waiting = and_(
@@ -194,4 +194,4 @@ def under_way(connection: Connection, gateway_id: str, payment_method: str, now:
         .where(waiting)
     )
     in_flight, every = connection.execute(query).one()
-    return UnderWay(in_flight, every - in_flight)
+    return InFlight(in_flight, every - in_flight)

@@ -21,7 +21,7 @@ from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
-from pgw.core.ledger.late_captures import WATCHED, watch_decline, watch_end
+from pgw.core.ledger.late_captures import MONITOR_COLUMNS, monitor_decline, monitor_end
 from pgw.core.ledger.tables import attempts, outbox, payments, routing_decisions
 from pgw.core.ledger.transfers import BOOKED, book_end
 from pgw.core.payment.payment import AttemptStatus, Status
@@ -43,7 +43,7 @@ ENDED: Columns = {
     "end_next_check_at": When(),
     "ended_at": When(),
     "event": Json(),
-    **WATCHED,
+    **MONITOR_COLUMNS,
 }
 """How an attempt ended; but for `ended_at`, no member is named like a column and slips into the next attempt's row."""
 
@@ -124,7 +124,7 @@ def settle_payment(won: FromClause) -> Statement:
     )
 
 
-def tell(won: FromClause) -> Statement:
+def publish_event(won: FromClause) -> Statement:
     """Write an item's events by one statement, in order: the attempt's, then the payment's, if this item ends it.
 
     Stands before `settle_payment` among the effects: a payment that has its answer, or waits for a person, has ended.
@@ -178,7 +178,7 @@ TURN = Phase(
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _still_sending),
-    effects=lambda won: (_announce(won), put(outbox, won), watch_decline(won), _replan(won)),
+    effects=lambda won: (_announce(won), put(outbox, won), monitor_decline(won), _replan(won)),
 )
 """Ends attempt k and announces the next, only while k is still this flow's: once a verifier has it, nothing follows."""
 
@@ -219,7 +219,7 @@ CLOSE = Phase(
     key="payment_id",
     order=("payment_id",),
     guard=lambda item: _end_attempt(item, _sending_or_learned),
-    effects=lambda won: (tell(won), book_end(won), watch_end(won), settle_payment(won)),
+    effects=lambda won: (publish_event(won), book_end(won), monitor_end(won), settle_payment(won)),
     locks=True,
 )
 """Ends the last attempt and the payment. A definitive end merges over an unknown one, never the reverse."""

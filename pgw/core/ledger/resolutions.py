@@ -24,11 +24,11 @@ from pgw.core.ledger.late_captures import BEGUN, reversal_key
 from pgw.core.ledger.payment_reads import attempts_of
 from pgw.core.ledger.tables import attempts, outbox, payments, transfers, watches
 from pgw.core.ledger.transfers import BOOKED
-from pgw.core.money.transfer import IN_SUSPENSE, SUSPENSE, Kind
+from pgw.core.money.transfer import IN_SUSPENSE, SUSPENSE, TransferKind
 from pgw.core.payment.payment import Attempt, AttemptStatus, Status
-from pgw.core.verification.late_capture import Cause, WatchState
+from pgw.core.verification.late_capture import MonitorCause, MonitorState
 
-GOES_BACK = (WatchState.REVERSING, WatchState.REVERSED)
+GOES_BACK = (MonitorState.REVERSING, MonitorState.REVERSED)
 """States of a watch whose money is the customer's again, or about to be."""
 
 _held = transfers.alias("held")
@@ -42,21 +42,21 @@ def last_called(connection: Connection, payment_id: str) -> Attempt:
     )
 
 
-def review_of(connection: Connection, payment_id: str, attempt_number: int) -> tuple[Attempt, WatchState] | None:
+def review_of(connection: Connection, payment_id: str, attempt_number: int) -> tuple[Attempt, MonitorState] | None:
     """Return an attempt, and where its watch stands; None where it has none."""
     query = select(watches.c.state).where(
         watches.c.payment_id == payment_id, watches.c.attempt_number == attempt_number
     )
     state = connection.execute(query).scalar_one_or_none()
     found = {each.attempt_number: each for each in attempts_of(connection, payment_id)}
-    return None if state is None else (found[attempt_number], WatchState(state))
+    return None if state is None else (found[attempt_number], MonitorState(state))
 
 
 def _is_mine(item: FromClause, table: FromClause, number: str) -> tuple[ColumnElement[bool], ...]:
     return table.c.payment_id == item.c.payment_id, table.c.attempt_number == item.c[number]
 
 
-def _said(item: FromClause, status: Status) -> ColumnElement[bool]:
+def _decided(item: FromClause, status: Status) -> ColumnElement[bool]:
     return item.c.payment_status == status
 
 
@@ -75,14 +75,14 @@ def _resolve(item: FromClause) -> Statement:
         .where(
             payments.c.payment_id == item.c.payment_id,
             payments.c.status == Status.MANUAL_REVIEW,
-            or_(_said(item, Status.FAILURE), ~goes_back),
+            or_(_decided(item, Status.FAILURE), ~goes_back),
         )
         .returning(payments.c.payment_id)
     )
 
 
 def _is_unmatched(won: FromClause) -> ColumnElement[bool]:
-    return and_(*_is_mine(won, _held, "end_number"), _held.c.kind == Kind.UNMATCHED)
+    return and_(*_is_mine(won, _held, "end_number"), _held.c.kind == TransferKind.UNMATCHED)
 
 
 def _is_held(won: FromClause, number: str) -> ColumnElement[bool]:
@@ -98,7 +98,7 @@ def _book(won: FromClause) -> Statement:
             won.c.transfer_id,
             won.c.payment_id,
             won.c.end_number,
-            case((is_held, literal(Kind.RESOLUTION, Text())), else_=won.c.transfer_kind),
+            case((is_held, literal(TransferKind.RESOLUTION, Text())), else_=won.c.transfer_kind),
             case((is_held, literal(SUSPENSE, Text())), else_=won.c.debit_account),
             won.c.credit_account,
             func.coalesce(_held.c.amount_minor, won.c.transfer_amount_minor),
@@ -118,14 +118,14 @@ def _end_attempt(won: FromClause) -> Statement:
         update(attempts)
         .values(
             status=case((was_reversed, attempts.c.status), else_=won.c.end_status),
-            error_code=case((_said(won, Status.SUCCESS), null()), else_=attempts.c.error_code),
+            error_code=case((_decided(won, Status.SUCCESS), null()), else_=attempts.c.error_code),
             next_check_at=None,
         )
         .where(*_is_mine(won, attempts, "end_number"))
     )
 
 
-def _watch(won: FromClause) -> Statement:
+def _monitor(won: FromClause) -> Statement:
     """Watch an attempt that was said to have failed; what lies in suspense of it is to go back now."""
     is_held = _held.c.transfer_id.is_not(None)
     found = (
@@ -133,8 +133,8 @@ def _watch(won: FromClause) -> Statement:
             won.c.payment_id,
             won.c.end_number,
             won.c.watch_gateway_id,
-            case((is_held, literal(WatchState.REVERSING, Text())), else_=literal(WatchState.WATCHING, Text())),
-            literal(Cause.RESOLVED, Text()),
+            case((is_held, literal(MonitorState.REVERSING, Text())), else_=literal(MonitorState.WATCHING, Text())),
+            literal(MonitorCause.RESOLVED, Text()),
             case((is_held, won.c.ended_at), else_=won.c.watch_until),
             case((is_held, won.c.ended_at), else_=won.c.watch_next_check_at),
             literal(0, Whole),
@@ -145,7 +145,7 @@ def _watch(won: FromClause) -> Statement:
         )
         .join_from(won, attempts, and_(*_is_mine(won, attempts, "end_number")))
         .outerjoin(_held, _is_unmatched(won))
-        .where(_said(won, Status.FAILURE))
+        .where(_decided(won, Status.FAILURE))
     )
     begun = insert(watches).from_select(list(BEGUN), found)
     new = begun.excluded
@@ -160,16 +160,16 @@ def _watch(won: FromClause) -> Statement:
             "evidence": new.evidence,
             "updated_at": new.updated_at,
         },
-        where=and_(new.state == WatchState.REVERSING, watches.c.state.not_in(GOES_BACK)),
+        where=and_(new.state == MonitorState.REVERSING, watches.c.state.not_in(GOES_BACK)),
     )
 
 
-def _stop_watching(won: FromClause) -> Statement:
+def _end_monitor(won: FromClause) -> Statement:
     """Watch an attempt no more that was said to have succeeded: its money is not to go back."""
     return (
         update(watches)
-        .values(state=WatchState.OVER, next_check_at=None, updated_at=won.c.ended_at)
-        .where(*_is_mine(won, watches, "end_number"), watches.c.state.not_in(GOES_BACK), _said(won, Status.SUCCESS))
+        .values(state=MonitorState.OVER, next_check_at=None, updated_at=won.c.ended_at)
+        .where(*_is_mine(won, watches, "end_number"), watches.c.state.not_in(GOES_BACK), _decided(won, Status.SUCCESS))
     )
 
 
@@ -196,8 +196,8 @@ RESOLVE = Phase(
         put(outbox, won),
         _book(won),
         _end_attempt(won),
-        _watch(won),
-        _stop_watching(won),
+        _monitor(won),
+        _end_monitor(won),
         note(won),
     ),
     locks=True,
@@ -208,8 +208,8 @@ RESOLVE = Phase(
 def _close_review(item: FromClause) -> Statement:
     return (
         update(watches)
-        .values(state=WatchState.OVER, next_check_at=None, updated_at=item.c.at)
-        .where(*_is_mine(item, watches, "attempt_number"), watches.c.state == WatchState.MANUAL_REVIEW)
+        .values(state=MonitorState.OVER, next_check_at=None, updated_at=item.c.at)
+        .where(*_is_mine(item, watches, "attempt_number"), watches.c.state == MonitorState.MANUAL_REVIEW)
         .returning(watches.c.payment_id)
     )
 
@@ -220,7 +220,7 @@ def _book_return(won: FromClause) -> Statement:
         won.c.transfer_id,
         won.c.payment_id,
         won.c.attempt_number,
-        literal(Kind.REVERSAL, Text()),
+        literal(TransferKind.REVERSAL, Text()),
         literal(SUSPENSE, Text()),
         _held.c.debit_account,
         _held.c.amount_minor,

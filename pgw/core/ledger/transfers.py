@@ -7,7 +7,7 @@ from sqlalchemy.sql.selectable import FromClause, Selectable
 from pgw.core.ledger.engine.columns import Id, Whole
 from pgw.core.ledger.engine.phase import Columns, Statement
 from pgw.core.ledger.tables import payments, transfers
-from pgw.core.money.transfer import SUSPENSE, Kind
+from pgw.core.money.transfer import SUSPENSE, TransferKind
 from pgw.core.payment.payment import Status
 
 BOOKED: Columns = {
@@ -43,8 +43,8 @@ def book_end(won: FromClause) -> Statement:
     """
     waits_for_person = payments.c.status == Status.MANUAL_REVIEW
     kind = case(
-        (has_ended(), literal(Kind.DUPLICATE_CAPTURE, Text())),
-        (waits_for_person, literal(Kind.UNMATCHED, Text())),
+        (has_ended(), literal(TransferKind.DUPLICATE_CAPTURE, Text())),
+        (waits_for_person, literal(TransferKind.UNMATCHED, Text())),
         else_=won.c.transfer_kind,
     )
     account = case((has_ended() | waits_for_person, literal(SUSPENSE, Text())), else_=won.c.credit_account)

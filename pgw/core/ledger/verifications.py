@@ -8,8 +8,8 @@ from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.engine.columns import Id, Json, When, Whole
 from pgw.core.ledger.engine.phase import Columns, Phase, Statement, put
-from pgw.core.ledger.late_captures import watch_end
-from pgw.core.ledger.payments import ENDED, UNSETTLED, settle_payment, tell
+from pgw.core.ledger.late_captures import monitor_end
+from pgw.core.ledger.payments import ENDED, UNSETTLED, publish_event, settle_payment
 from pgw.core.ledger.tables import attempts, payments, verification_checks
 from pgw.core.ledger.transfers import BOOKED, book_end
 from pgw.core.payment.outcome import Blame
@@ -148,9 +148,9 @@ SETTLE = Phase(
     guard=_settle,
     effects=lambda won: (
         put(verification_checks, won, attempt_number=won.c.end_number),
-        tell(won),
+        publish_event(won),
         book_end(won),
-        watch_end(won),
+        monitor_end(won),
         settle_payment(won),
     ),
     locks=True,

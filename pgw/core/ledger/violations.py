@@ -78,7 +78,7 @@ CLEAR = Phase(
 """Notes that a violation no longer holds; lost when it is cleared already, or was found again since that look."""
 
 
-class SeenIn(StrEnum):
+class Evidence(StrEnum):
     """What has to be read to see whether a violation still holds."""
 
     ROWS = "rows"
@@ -86,11 +86,11 @@ class SeenIn(StrEnum):
     METRICS = "metrics"
 
 
-class Found(Struct, frozen=True):
+class FoundViolation(Struct, frozen=True):
     """A violation as a look found it; `minute` where it is one of the metrics."""
 
     violation: Violation
-    seen_in: SeenIn
+    seen_in: Evidence
     minute: datetime | None = None
 
     @property
@@ -112,14 +112,14 @@ class Open(Struct, frozen=True, kw_only=True):
     found_at: datetime
 
 
-class Tally(Struct, frozen=True):
+class ViolationCount(Struct, frozen=True):
     """How often an invariant was found violated, ever, and how many of its violations are open."""
 
     found: int = 0
     open: int = 0
 
 
-def open_of(found: Found, found_at: datetime) -> Open:
+def open_of(found: FoundViolation, found_at: datetime) -> Open:
     """Return a violation as it is kept; `found_at` is when the look began that found it."""
     return Open(
         digest=found.digest,
@@ -132,7 +132,7 @@ def open_of(found: Found, found_at: datetime) -> Open:
     )
 
 
-def opening(found: Found, found_at: datetime) -> Item:
+def opening(found: FoundViolation, found_at: datetime) -> Item:
     """Lay the item of OPEN out."""
     return {**msgspec.structs.asdict(open_of(found, found_at)), "times_found": 1}
 
@@ -158,9 +158,9 @@ def still_open(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(violations).where(_IS_OPEN)).scalar_one()
 
 
-def tallies(connection: Connection) -> Mapping[str, Tally]:
+def tallies(connection: Connection) -> Mapping[str, ViolationCount]:
     """Count the violations of each invariant; those never violated are left out."""
     is_open = func.count().filter(violations.c.cleared_at.is_(None))
     query = select(violations.c.invariant, func.sum(violations.c.times_found), is_open).group_by(violations.c.invariant)
     # PostgreSQL adds integers up to a decimal.
-    return {name: Tally(int(found), still) for name, found, still in connection.execute(query)}
+    return {name: ViolationCount(int(found), still) for name, found, still in connection.execute(query)}

@@ -25,7 +25,7 @@ from pgw.core.ledger.engine.phase import Phase, Statement, put
 from pgw.core.ledger.tables import attempts, watches, webhook_deliveries
 from pgw.core.payment.payment import AttemptStatus
 from pgw.core.verification.enquiry import CHECK_LEASE
-from pgw.core.verification.webhook import Notice
+from pgw.core.verification.webhook import WebhookNotice
 from pgw.core.writes.attempts import Item
 
 WAITS = timedelta(minutes=2)
@@ -57,7 +57,7 @@ RECEIVE = Phase(
 """Keeps a webhook; one whose body was here before loses. Rows are never removed: a body is known for ever."""
 
 
-def receiving(gateway_id: str, digest: str, notice: Notice, now: datetime) -> Item:
+def receiving(gateway_id: str, digest: str, notice: WebhookNotice, now: datetime) -> Item:
     """Lay out the item of RECEIVE."""
     return {
         "digest": digest,
@@ -95,7 +95,7 @@ def _hurry_check(won: FromClause) -> Statement:
     )
 
 
-def _hurry_watch(won: FromClause) -> Statement:
+def _hurry_monitor(won: FromClause) -> Statement:
     return (
         update(watches)
         .values(next_check_at=won.c.handled_at)
@@ -120,7 +120,7 @@ HANDLED = Phase(
     key="digest",
     order=("payment_id", "digest"),
     guard=_handle,
-    effects=lambda won: (_hurry_check(won), _hurry_watch(won)),
+    effects=lambda won: (_hurry_check(won), _hurry_monitor(won)),
 )
 """Makes the named attempt's check, or its watch, due now, and is done with the webhook. Changes no status."""
 

@@ -11,7 +11,7 @@ CAPTURED, REVERSED = "captured", "reversed"
 """What a line of a settlement list may say."""
 
 
-class Paid(Struct, frozen=True, kw_only=True):
+class PaymentRow(Struct, frozen=True, kw_only=True):
     """A payment's row, as far as the invariants speak of it."""
 
     payment_id: str
@@ -23,7 +23,7 @@ class Paid(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class Tried(Struct, frozen=True, kw_only=True):
+class AttemptRow(Struct, frozen=True, kw_only=True):
     """An attempt's row."""
 
     attempt_number: int
@@ -34,7 +34,7 @@ class Tried(Struct, frozen=True, kw_only=True):
     next_check_at: datetime | None
 
 
-class Moved(Struct, frozen=True, kw_only=True):
+class TransferRow(Struct, frozen=True, kw_only=True):
     """A transfer's row."""
 
     attempt_number: int
@@ -45,7 +45,7 @@ class Moved(Struct, frozen=True, kw_only=True):
     currency: str
 
 
-class Watched(Struct, frozen=True, kw_only=True):
+class MonitorRow(Struct, frozen=True, kw_only=True):
     """The row of an attempt that must not capture."""
 
     attempt_number: int
@@ -54,7 +54,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     next_check_at: datetime | None
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class EventRow(Struct, frozen=True, kw_only=True):
     """An event in the outbox; `published` is its place in the stream."""
 
     position: int
@@ -65,17 +65,17 @@ class Told(Struct, frozen=True, kw_only=True):
     status: str
 
 
-class Case(Struct, frozen=True, kw_only=True):
+class PaymentRows(Struct, frozen=True, kw_only=True):
     """All that the ledger knows of one payment; attempts by number, events by position (None: not looked at)."""
 
-    payment: Paid
-    attempts: Sequence[Tried] = ()
-    transfers: Sequence[Moved] = ()
-    watches: Sequence[Watched] = ()
-    events: Sequence[Told] | None = None
+    payment: PaymentRow
+    attempts: Sequence[AttemptRow] = ()
+    transfers: Sequence[TransferRow] = ()
+    watches: Sequence[MonitorRow] = ()
+    events: Sequence[EventRow] | None = None
 
 
-class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SettlementLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One movement, as a gateway's settlement list has it; `kind` is `captured` or `reversed`."""
 
     gateway_id: str
@@ -86,18 +86,18 @@ class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: str
 
 
-class Settlement:
+class SettlementList:
     """A list of settlement lines, by payment. It speaks of the gateways it names, and is whole for them."""
 
-    def __init__(self, lines: Iterable[Line], gateways: Iterable[str] = ()) -> None:
-        self._by_payment: dict[str, list[Line]] = {}
+    def __init__(self, lines: Iterable[SettlementLine], gateways: Iterable[str] = ()) -> None:
+        self._by_payment: dict[str, list[SettlementLine]] = {}
         named = set(gateways)
         for line in lines:
             self._by_payment.setdefault(line.payment_id, []).append(line)
             named.add(line.gateway_id)
         self.gateways = frozenset(named)
 
-    def of(self, payment_id: str) -> Sequence[Line]:
+    def of(self, payment_id: str) -> Sequence[SettlementLine]:
         """Return the lines of one payment."""
         return self._by_payment.get(payment_id, ())
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from pgw.core.payment.currency import MINOR_DIGITS, in_words
+from pgw.core.payment.currency import MINOR_DIGITS, amount_text
 
 LONG_UNKNOWN = timedelta(minutes=30)
 """From this age on an unsettled amount is reported: most are settled within a minute, all but a few within ten."""
@@ -19,7 +19,7 @@ _UNITS = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"))
 
 
 @dataclass(frozen=True, slots=True)
-class Risk:
+class Exposure:
     """Money that is neither known to be there nor known not to be: `sums` by currency, in minor units."""
 
     count: int = 0
@@ -39,7 +39,7 @@ class Risk:
         return ", ".join((counted, *((f"{sums} at risk",) if sums else ()), f"oldest {_span(self.age(now))}"))
 
 
-def risk_of(parts: Iterable[tuple[int, datetime | None, str | None, int | None]]) -> Risk:
+def exposure_of(parts: Iterable[tuple[int, datetime | None, str | None, int | None]]) -> Exposure:
     """Add up parts of (count, oldest, currency, amount in minor units); of some the amount may not be known."""
     count, oldest_at, sums = 0, None, dict[str, int]()
     for number, since, currency, amount_minor in parts:
@@ -48,13 +48,13 @@ def risk_of(parts: Iterable[tuple[int, datetime | None, str | None, int | None]]
             oldest_at = since
         if currency is not None and amount_minor is not None:
             sums[currency] = sums.get(currency, 0) + amount_minor
-    return Risk(count, oldest_at, sums)
+    return Exposure(count, oldest_at, sums)
 
 
 def _amount(amount_minor: int, currency: str) -> str:
     """Write an amount; a currency in a gateway's own word may be none that ISO 4217 has."""
     if currency in MINOR_DIGITS:
-        return in_words(amount_minor, currency)
+        return amount_text(amount_minor, currency)
     return f"{currency} {amount_minor} in minor units"
 
 

@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from pgw.core.money.audit_rows import CAPTURED, Case, Line, Moved, Settlement, Told, Tried
+from pgw.core.money.audit_rows import (
+    CAPTURED,
+    AttemptRow,
+    EventRow,
+    PaymentRows,
+    SettlementLine,
+    SettlementList,
+    TransferRow,
+)
 from pgw.core.payment.payment import EXITS, AttemptStatus, Status
 
 MEANINGS = {
@@ -40,7 +48,7 @@ class Violation(Struct, frozen=True):
     what: str
 
 
-def check(case: Case, settlement: Settlement | None = None) -> tuple[Violation, ...]:
+def check(case: PaymentRows, settlement: SettlementList | None = None) -> tuple[Violation, ...]:
     """Check one payment; with a settlement list, also that the gateways' money is what the ledger says."""
     found = [*_success(case), *_failure(case), *_transfers(case), *_states(case)]
     if case.events is not None:
@@ -53,7 +61,7 @@ def check(case: Case, settlement: Settlement | None = None) -> tuple[Violation, 
 Found = Iterator[tuple[str, str]]
 
 
-def _success(case: Case) -> Found:
+def _success(case: PaymentRows) -> Found:
     """I1, I2: a success is one attempt, and its amount booked once."""
     won = [each for each in case.attempts if each.status is AttemptStatus.SUCCESS]
     booked = [each for each in case.transfers if each.kind == "capture"]
@@ -70,22 +78,22 @@ def _success(case: Case) -> Found:
         yield "I2", "it is SUCCESS, and no capture is booked"
     for each in booked:
         if (each.amount_minor, each.currency) != (case.payment.amount_minor, case.payment.currency):
-            yield "I2", f"booked {each.amount_minor} {each.currency}, asked {_asked(case)}"
+            yield "I2", f"booked {each.amount_minor} {each.currency}, asked {_next_check(case)}"
 
 
-def _failure(case: Case) -> Found:
+def _failure(case: PaymentRows) -> Found:
     """I3, by the ledger's own books: what was taken for a failed payment went back, or is on its way."""
     if case.payment.status is not Status.FAILURE:
         return
     for number in {each.attempt_number for each in case.transfers if each.kind in _TAKEN}:
-        if not _went_back(case, number) and not _in_hands(case, number):
+        if not _is_reversed(case, number) and not _in_hands(case, number):
             yield "I3", f"it is FAILURE, and the money of attempt {number} is booked and not given back"
     for each in case.attempts:
         if each.status is AttemptStatus.SUCCESS:
             yield "I3", f"it is FAILURE, and attempt {each.attempt_number} is SUCCESS"
 
 
-def _transfers(case: Case) -> Found:
+def _transfers(case: PaymentRows) -> Found:
     """I1, I4, I5: what came in twice went back; every movement has its attempt; only what came in goes back."""
     numbers = {each.attempt_number for each in case.attempts}
     for each in case.transfers:
@@ -95,29 +103,29 @@ def _transfers(case: Case) -> Found:
             yield "I5", f"the {each.kind} of attempt {each.attempt_number} moves nothing"
         if each.kind == "reversal":
             taken = [other for other in case.transfers if other.attempt_number == each.attempt_number]
-            if not any(_gives_back(each, other) for other in taken if other.kind in _TAKEN):
+            if not any(_reversals(each, other) for other in taken if other.kind in _TAKEN):
                 yield "I5", f"the reversal of attempt {each.attempt_number} is not what was taken"
         if each.kind == "duplicate_capture" and not (
-            _went_back(case, each.attempt_number) or _in_hands(case, each.attempt_number)
+            _is_reversed(case, each.attempt_number) or _in_hands(case, each.attempt_number)
         ):
             yield "I1", f"the second capture, attempt {each.attempt_number}, is not on its way back"
     for watch in case.watches:
-        if watch.state == "REVERSED" and not _went_back(case, watch.attempt_number):
+        if watch.state == "REVERSED" and not _is_reversed(case, watch.attempt_number):
             yield "I5", f"attempt {watch.attempt_number} was given back, and no reversal is booked"
         if watch.state in {"WATCHING", "REVERSING"} and watch.next_check_at is None:
             yield "I7", f"attempt {watch.attempt_number} is {watch.state}, and nobody will look"
 
 
-def _gives_back(reversal: Moved, taken: Moved) -> bool:
+def _reversals(reversal: TransferRow, taken: TransferRow) -> bool:
     return (reversal.amount_minor, reversal.currency) == (taken.amount_minor, taken.currency)
 
 
-def _went_back(case: Case, number: int) -> bool:
+def _is_reversed(case: PaymentRows, number: int) -> bool:
     """Whether money of an attempt went back, or a person has said what became of it."""
     return any(each.kind in {"reversal", "resolution"} and each.attempt_number == number for each in case.transfers)
 
 
-def _in_hands(case: Case, number: int) -> bool:
+def _in_hands(case: PaymentRows, number: int) -> bool:
     if case.payment.status is Status.MANUAL_REVIEW:
         return True
     return any(each.attempt_number == number and each.state in _IN_HANDS for each in case.watches)
@@ -127,7 +135,7 @@ OPEN = frozenset({AttemptStatus.SENDING, AttemptStatus.TIMEOUT, AttemptStatus.RE
 """Attempts that nobody knows the end of."""
 
 
-def _states(case: Case) -> Found:
+def _states(case: PaymentRows) -> Found:
     """I7: attempts follow only on failed ones, and agree with their payment; what is open has its next check."""
     if [each.attempt_number for each in case.attempts] != list(range(1, len(case.attempts) + 1)):
         yield "I7", f"its attempts are numbered {_numbers(case.attempts)}"
@@ -151,7 +159,7 @@ def _states(case: Case) -> Found:
         yield "I7", f"it is {status}, and nobody will ask about it"
 
 
-def _events(status: Status, events: Sequence[Told]) -> Found:
+def _events(status: Status, events: Sequence[EventRow]) -> Found:
     """I7, I8: each event once; one completion, with the payment's status; published as they were written."""
     twice = [name for name, times in Counter(each.event_id for each in events).items() if times > 1]
     if twice:
@@ -171,7 +179,7 @@ def _events(status: Status, events: Sequence[Told]) -> Found:
         yield "I8", "its events are published in another order than they were written in"
 
 
-def _settled(case: Case, settlement: Settlement) -> Found:
+def _settled(case: PaymentRows, settlement: SettlementList) -> Found:
     """I1, I2, I3, I4, by the gateways' own lines."""
     nets, units = _nets(settlement.of(case.payment.payment_id))
     known = {(each.attempt_number, each.gateway_id): each for each in case.attempts}
@@ -193,13 +201,13 @@ def _settled(case: Case, settlement: Settlement) -> Found:
         wanted = said.get(key[0], case.payment)
         settled = (nets.get(key, 0), units.get(key, wanted.currency))
         if key[1] in settlement.gateways and settled != (wanted.amount_minor, wanted.currency):
-            yield "I2", f"it is SUCCESS of {_asked(case)}, and {key[1]} has settled {settled[0]} {settled[1]}"
+            yield "I2", f"it is SUCCESS of {_next_check(case)}, and {key[1]} has settled {settled[0]} {settled[1]}"
 
 
 Nets = dict[tuple[int, str], int]
 
 
-def _nets(lines: Sequence[Line]) -> tuple[Nets, Mapping[tuple[int, str], str]]:
+def _nets(lines: Sequence[SettlementLine]) -> tuple[Nets, Mapping[tuple[int, str], str]]:
     """Add up what each attempt keeps."""
     nets: Nets = {}
     units: dict[tuple[int, str], str] = {}
@@ -210,7 +218,7 @@ def _nets(lines: Sequence[Line]) -> tuple[Nets, Mapping[tuple[int, str], str]]:
     return nets, units
 
 
-def same_key(cases: Sequence[Case]) -> tuple[Violation, ...]:
+def same_key(cases: Sequence[PaymentRows]) -> tuple[Violation, ...]:
     """I6: no two of these payments belong to one key."""
     keys = Counter((each.payment.merchant_id, each.payment.idempotency_key) for each in cases)
     return tuple(
@@ -229,9 +237,9 @@ def is_legal(was: Status, now: Status) -> bool:
     return now in seen
 
 
-def _numbers(attempts: Iterable[Tried]) -> str:
+def _numbers(attempts: Iterable[AttemptRow]) -> str:
     return ", ".join(str(each.attempt_number) for each in attempts)
 
 
-def _asked(case: Case) -> str:
+def _next_check(case: PaymentRows) -> str:
     return f"{case.payment.amount_minor} {case.payment.currency}"

@@ -11,7 +11,7 @@ MOST_MINOR = 2**63 - 1
 """What the ledger's integers hold."""
 
 
-class Kind(StrEnum):
+class TransferKind(StrEnum):
     """Why money moved."""
 
     CAPTURE = "capture"
@@ -21,14 +21,14 @@ class Kind(StrEnum):
     RESOLUTION = "resolution"
 
 
-IN_SUSPENSE = (Kind.DUPLICATE_CAPTURE, Kind.UNMATCHED)
+IN_SUSPENSE = (TransferKind.DUPLICATE_CAPTURE, TransferKind.UNMATCHED)
 """Money that came in and is nobody's: it may have to go back."""
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
     """One movement in double entry; an attempt took money once and has one of each kind, a payment one capture."""
 
-    kind: Kind
+    kind: TransferKind
     debit_account: str
     credit_account: str
     amount_minor: int
@@ -53,7 +53,7 @@ def is_bookable(amount_minor: int) -> bool:
 def capture(gateway_id: str, merchant_id: str, amount_minor: int, currency: str) -> Transfer:
     """Book the money of a payment: the gateway owes it, and the merchant is owed it."""
     return Transfer(
-        kind=Kind.CAPTURE,
+        kind=TransferKind.CAPTURE,
         debit_account=gateway_account(gateway_id),
         credit_account=merchant_account(merchant_id),
         amount_minor=amount_minor,
@@ -63,18 +63,18 @@ def capture(gateway_id: str, merchant_id: str, amount_minor: int, currency: str)
 
 def unmatched(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
     """Book money that is not what was asked for, as the gateway names it, until a person has judged."""
-    return _to_suspense(Kind.UNMATCHED, gateway_id, amount_minor, currency)
+    return _to_suspense(TransferKind.UNMATCHED, gateway_id, amount_minor, currency)
 
 
 def duplicate_capture(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
     """Book money that an attempt moved although its payment had ended without it; it must go back."""
-    return _to_suspense(Kind.DUPLICATE_CAPTURE, gateway_id, amount_minor, currency)
+    return _to_suspense(TransferKind.DUPLICATE_CAPTURE, gateway_id, amount_minor, currency)
 
 
 def reversal(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
     """Book money that went back where a duplicate capture had come from."""
     return Transfer(
-        kind=Kind.REVERSAL,
+        kind=TransferKind.REVERSAL,
         debit_account=SUSPENSE,
         credit_account=gateway_account(gateway_id),
         amount_minor=amount_minor,
@@ -82,7 +82,7 @@ def reversal(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
     )
 
 
-def _to_suspense(kind: Kind, gateway_id: str, amount_minor: int, currency: str) -> Transfer:
+def _to_suspense(kind: TransferKind, gateway_id: str, amount_minor: int, currency: str) -> Transfer:
     return Transfer(
         kind=kind,
         debit_account=gateway_account(gateway_id),

@@ -23,7 +23,7 @@ MINOR_DIGITS: dict[str, int] = {
 """Currency -> digits after the point (ISO 4217 table A.1, without the codes that have no minor unit)."""
 
 
-def in_words(amount_minor: int, currency: str) -> str:
+def amount_text(amount_minor: int, currency: str) -> str:
     """Write an amount for people, `INR 10.00`; a pure integer path, so no rounding can happen."""
     digits = MINOR_DIGITS[currency]
     if not digits:

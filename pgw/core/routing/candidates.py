@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from pgw.core.breakers.admission import WELL, Standing
+from pgw.core.breakers.admission import ADMITTED, Admission
 from pgw.core.breakers.breaker import State
 from pgw.core.errors import Code, PgwError
 from pgw.core.routing.context import Context
@@ -35,7 +35,7 @@ def choose(
     context: Context,
     gateways: Iterable[GatewayConfig],
     unavailable: Container[str],
-    standings: Mapping[str, Standing],
+    standings: Mapping[str, Admission],
 ) -> tuple[tuple[GatewayConfig, ...], tuple[Excluded, ...]]:
     """Part the gateways into candidates and exclusions, these by gateway id.
 
@@ -44,7 +44,7 @@ def choose(
     candidates: list[GatewayConfig] = []
     excluded: list[Excluded] = []
     for gateway in gateways:
-        reason = _reason(context, gateway, unavailable) or _breaker(standings.get(gateway.gateway_id, WELL))
+        reason = _reason(context, gateway, unavailable) or _breaker(standings.get(gateway.gateway_id, ADMITTED))
         if reason is None:
             candidates.append(gateway)
         else:
@@ -66,7 +66,7 @@ def _reason(context: Context, gateway: GatewayConfig, unavailable: Container[str
     return None
 
 
-def _breaker(known: Standing) -> Reason | None:
+def _breaker(known: Admission) -> Reason | None:
     if known.state is State.FORCED_OPEN:
         return Reason.FORCED_OPEN
     return Reason.BREAKER_OPEN if known.state is State.OPEN else None

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from pgw.core.breakers.admission import Standing
+from pgw.core.breakers.admission import Admission
 from pgw.core.payment.payment import ExperimentArm
 from pgw.core.routing.candidates import Excluded
 from pgw.core.routing.context import Context
@@ -26,8 +26,8 @@ class RoutingDecision(Struct, frozen=True, kw_only=True):
     score_breakdown: Breakdown
     ranked: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
-    standings: dict[str, Standing]
-    passed_over: tuple[Ranked, ...]
+    admissions: dict[str, Admission]
+    skipped_candidates: tuple[Ranked, ...]
     experiment: ExperimentArm | None
     bandit: None
     seed: int
@@ -53,8 +53,8 @@ def explain(plan: Plan, payment_id: str, decided_at: datetime) -> RoutingDecisio
         score_breakdown=first.breakdown,
         ranked=plan.ranked,
         excluded=plan.excluded,
-        standings=plan.standings,
-        passed_over=plan.passed_over,
+        admissions=plan.admissions,
+        skipped_candidates=plan.skipped_candidates,
         experiment=plan.experiment,
         bandit=plan.bandit,
         seed=plan.seed,

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from random import Random
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
-from pgw.core.breakers.admission import WELL, Panic, Standing, standing
+from pgw.core.breakers.admission import ADMITTED, Admission, Panic, admission_of
 from pgw.core.breakers.breaker import Key, State, View
 from pgw.core.breakers.override import Override, Pause
 from pgw.core.payment.payment import ExperimentArm
@@ -48,6 +48,14 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         """Return the merchant's policy; a merchant nobody configured has the default one."""
         return self.policies.get(merchant_id) or RetryPolicy(merchant_id=merchant_id)
 
+    def admission(self, key: Key, now: datetime) -> Admission:
+        """Whether a gateway may be chosen for a method now, and for what share of payments."""
+        return admission_of(self.views.get(key), self.overrides.get(key), now, self.scoring.breaker)
+
+    def automatic_admission(self, key: Key, now: datetime) -> Admission:
+        """The same as if no operator had forced it."""
+        return admission_of(self.views.get(key), None, now, self.scoring.breaker)
+
     def gateway(self, gateway_id: str) -> GatewayConfig | None:
         """Return one gateway's configuration."""
         return next((each for each in self.gateways if each.gateway_id == gateway_id), None)
@@ -56,7 +64,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """One decision with every input it used; this value is what the ledger stores and what is recomputed.
 
-    `standings` are the breakers, by gateway, that were not simply closed. `passed_over` stands only where a gateway was
+    `admissions` are the breakers, by gateway, that were not simply closed. `skipped` stands only where a gateway was
     chosen in spite of its open breaker: the others it was chosen among.
     """
 
@@ -65,8 +73,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     ranked: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     unavailable: tuple[str, ...]
-    standings: dict[str, Standing] = {}
-    passed_over: tuple[Ranked, ...] = ()
+    admissions: dict[str, Admission] = field(default_factory=dict, name="standings")
+    skipped_candidates: tuple[Ranked, ...] = field(default=(), name="passed_over")
     strategy: str
     reason_summary: str
     experiment: ExperimentArm | None
@@ -86,10 +94,10 @@ def make_plan(
 
     `denied` are gateways whose half-open breaker had no probe left for this payment: to it they are open.
     """
-    standings = _standings(context.payment_method, snapshot, now)
+    admissions = _admissions(context.payment_method, snapshot, now)
     if denied:
-        standings |= dict.fromkeys(denied, Standing(State.OPEN))
-    return _decide(context, snapshot, standings, seed, degraded=is_degraded(snapshot, now))
+        admissions |= dict.fromkeys(denied, Admission(State.OPEN))
+    return _decide(context, snapshot, admissions, seed, degraded=is_degraded(snapshot, now))
 
 
 def is_degraded(snapshot: Snapshot, now: datetime) -> bool:
@@ -98,35 +106,35 @@ def is_degraded(snapshot: Snapshot, now: datetime) -> bool:
     return now - snapshot.as_of > SNAPSHOT_LIMIT or hot_age > HOT_LIMIT
 
 
-def _standings(method: str, snapshot: Snapshot, now: datetime) -> dict[str, Standing]:
+def _admissions(method: str, snapshot: Snapshot, now: datetime) -> dict[str, Admission]:
     if not snapshot.views and not snapshot.overrides:
         return {}
-    rules = snapshot.scoring.breaker
-    keys = [(gateway.gateway_id, method) for gateway in snapshot.gateways]
-    found = ((key[0], standing(snapshot.views.get(key), snapshot.overrides.get(key), now, rules)) for key in keys)
-    return {gateway_id: known for gateway_id, known in found if known != WELL}
+    found = ((each.gateway_id, snapshot.admission((each.gateway_id, method), now)) for each in snapshot.gateways)
+    return {gateway_id: admission for gateway_id, admission in found if admission != ADMITTED}
 
 
-def _decide(context: Context, snapshot: Snapshot, standings: dict[str, Standing], seed: int, *, degraded: bool) -> Plan:
-    candidates, excluded = choose(context, snapshot.gateways, snapshot.unavailable, standings)
+def _decide(
+    context: Context, snapshot: Snapshot, admissions: dict[str, Admission], seed: int, *, degraded: bool
+) -> Plan:
+    candidates, excluded = choose(context, snapshot.gateways, snapshot.unavailable, admissions)
     ranked = rank(context, candidates, snapshot.health, snapshot.scoring)
-    passed_over: tuple[Ranked, ...] = ()
+    skipped: tuple[Ranked, ...] = ()
     panicked = False
     if not ranked and snapshot.scoring.panic is Panic.LEAST_BAD:
-        ranked, passed_over = _least_bad(context, snapshot, excluded)
+        ranked, skipped = _least_bad(context, snapshot, excluded)
         panicked = bool(ranked)
         excluded = tuple(each for each in excluded if not panicked or each.gateway_id != ranked[0].gateway_id)
-    ranked = _slow_start(ranked, standings, seed)
+    ranked = _slow_start(ranked, admissions, seed)
     return Plan(
         context=context,
         policy=snapshot.policy_of(context.merchant_id),
         ranked=ranked,
         excluded=excluded,
         unavailable=tuple(sorted(snapshot.unavailable)),
-        standings=standings,
-        passed_over=passed_over,
+        admissions=admissions,
+        skipped_candidates=skipped,
         strategy="scoring",
-        reason_summary=_panic_reason(ranked) if panicked else _reason(ranked, standings),
+        reason_summary=_panic_reason(ranked) if panicked else _reason(ranked, admissions),
         experiment=None,
         bandit=None,
         seed=seed,
@@ -145,14 +153,14 @@ def _least_bad(
     return ranked[:1], ranked[1:]
 
 
-def _slow_start(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing], seed: int) -> tuple[Ranked, ...]:
+def _slow_start(ranked: tuple[Ranked, ...], admissions: Mapping[str, Admission], seed: int) -> tuple[Ranked, ...]:
     """Put a gateway that is coming back behind the others for the share of payments it is not yet admitted to.
 
     Each such gateway is drawn for by itself, so that leaving one out of the plan changes no other's draw. The
     propensity of standing first: of the i-th by score, its admitted share times the chance that none before it was
     admitted; if none is at all, the order by score stands.
     """
-    shares = [standings.get(each.gateway_id, WELL).admission for each in ranked]
+    shares = [admissions.get(each.gateway_id, ADMITTED).share for each in ranked]
     if all(share >= 1.0 for share in shares):
         return ranked
     drawn = (Random(f"{seed} {each.gateway_id}").random() for each in ranked)  # noqa: S311  # repeatable on purpose
@@ -167,27 +175,8 @@ def _slow_start(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing], s
     return tuple(rows[place] for place in places)
 
 
-def deny(plan: Plan, gateway_id: str) -> Plan:
-    """Take a gateway out of a plan under way: its half-open breaker has no probe left for this payment.
-
-    What is left is the plan that would have been made without it: the same draws, the chances among fewer.
-    """
-    left = sorted((each for each in plan.ranked if each.gateway_id != gateway_id), key=_place)
-    by_score = tuple(structs.replace(each, propensity=0.0 if place else 1.0) for place, each in enumerate(left))
-    standings = {**plan.standings, gateway_id: Standing(State.OPEN)}
-    ranked = _slow_start(by_score, standings, plan.seed)
-    excluded = sorted((*plan.excluded, Excluded(gateway_id, Reason.BREAKER_OPEN)), key=lambda each: each.gateway_id)
-    return structs.replace(
-        plan,
-        ranked=ranked,
-        excluded=tuple(excluded),
-        standings=standings,
-        reason_summary=_reason(ranked, standings),
-    )
-
-
 def _place(each: Ranked) -> tuple[float, int, str]:
-    """Order as `rank` does: what a slow start has moved goes back to where its score puts it."""
+    """Order as `rank` does: what a slow start has moved returns to where its score puts it."""
     return -each.score, each.inputs.priority, each.gateway_id
 
 
@@ -198,7 +187,7 @@ def recompute(plan: Plan, configuration: Snapshot) -> Plan:
         (each.gateway_id, str(context.payment_method), context.issuing_bank): Health(
             each.inputs.success_rate, each.inputs.latency_p95_ms, each.inputs.observations
         )
-        for each in (*plan.ranked, *plan.passed_over)
+        for each in (*plan.ranked, *plan.skipped_candidates)
     }
     snapshot = structs.replace(
         configuration,
@@ -206,7 +195,7 @@ def recompute(plan: Plan, configuration: Snapshot) -> Plan:
         unavailable=dict.fromkeys(plan.unavailable, ""),
         health=health,
     )
-    return _decide(context, snapshot, plan.standings, plan.seed, degraded=plan.degraded)
+    return _decide(context, snapshot, plan.admissions, plan.seed, degraded=plan.degraded)
 
 
 def seed_of(payment_id: str) -> int:
@@ -224,7 +213,7 @@ _TERM_WORDS = {
 }
 
 
-def _reason(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing]) -> str:
+def _reason(ranked: tuple[Ranked, ...], admissions: Mapping[str, Admission]) -> str:
     """Say in one line why the first stands first: the terms in which it beats the second, largest lead first."""
     if not ranked:
         return "no gateway can take this payment"
@@ -234,12 +223,12 @@ def _reason(ranked: tuple[Ranked, ...], standings: Mapping[str, Standing]) -> st
     second = ranked[1]
     held_back = min(ranked, key=_place)
     if held_back is not first:
-        share = standings[held_back.gateway_id].admission
+        share = admissions[held_back.gateway_id].share
         return (
             f"{first.gateway_id} {first.score:.4f}; {held_back.gateway_id} {held_back.score:.4f} is coming back and "
             f"takes {share:.0%} of its payments"
         )
-    leads = _leads(first.breakdown, second.breakdown)
+    leads = _advantages(first.breakdown, second.breakdown)
     if not leads:
         return (
             f"{first.gateway_id} and {second.gateway_id} score {first.score:.4f}; {first.gateway_id} has the tie-break"
@@ -251,6 +240,6 @@ def _panic_reason(ranked: tuple[Ranked, ...]) -> str:
     return f"every breaker is open; {ranked[0].gateway_id} is the least bad (score {ranked[0].score:.4f})"
 
 
-def _leads(first: Breakdown, second: Breakdown) -> list[str]:
+def _advantages(first: Breakdown, second: Breakdown) -> list[str]:
     gaps = [(getattr(first, term) - getattr(second, term), words) for term, words in _TERM_WORDS.items()]
     return [f"{words} +{gap:.4f}" for gap, words in sorted(gaps, key=lambda each: -each[0]) if gap > 0.0]

@@ -6,17 +6,26 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from pgw.core.breakers.admission import Panic, standing
+from pgw.core.breakers.admission import Panic
 from pgw.core.breakers.breaker import Key, State
 from pgw.core.payment.payment import Method
 from pgw.core.routing.plan import Snapshot, is_degraded
-from pgw.core.routing.traffic_shift import Action, Expected, Move, Order, Traffic, moved_by, state_of, usable
+from pgw.core.routing.traffic_shift import (
+    Action,
+    Expected,
+    GatewayGain,
+    OverrideCommand,
+    Traffic,
+    shift_of,
+    state_of,
+    usable,
+)
 
 WINDOW_S = 300
 """Seconds of traffic a preview looks back on."""
 
 
-class UnderWay(Struct, frozen=True):
+class InFlight(Struct, frozen=True):
     """Payments at one (gateway, method) that an order does not move: calls not answered, and outcomes not known yet."""
 
     in_flight: int
@@ -37,7 +46,7 @@ class Preview(Struct, frozen=True, kw_only=True):
     window_s: int
     share: float | None
     payments_per_s: float | None
-    moves_to: tuple[Move, ...]
+    moves_to: tuple[GatewayGain, ...]
     remaining: tuple[str, ...]
     in_flight: int
     pending_verification: int
@@ -48,10 +57,10 @@ class Preview(Struct, frozen=True, kw_only=True):
 
 
 def preview(
-    order: Order,
+    order: OverrideCommand,
     snapshot: Snapshot,
     traffic: Traffic | None,
-    under_way: UnderWay,
+    under_way: InFlight,
     now: datetime,
     *,
     production: bool,
@@ -67,10 +76,12 @@ def preview(
     ordered = order.override
     overrides = snapshot.overrides if ordered is None else {**snapshot.overrides, key: ordered}
     after = structs.replace(snapshot, overrides=overrides)
-    moved = moved_by(order, snapshot, _probed_well(after, key, now), traffic or {}, now)
+    moved = shift_of(order, snapshot, _after_probes(after, key, now), traffic or {}, now)
     total = sum((traffic or {}).values())
     share = min(moved.share, 1.0)
-    remaining = tuple(each.gateway_id for each in usable(order, after) if _is_well(after, each.gateway_id, order, now))
+    remaining = tuple(
+        each.gateway_id for each in usable(order, after) if _is_closed(after, each.gateway_id, order, now)
+    )
     return Preview(
         environment="production" if production else "development",
         action=order.action,
@@ -97,7 +108,7 @@ _THEN: Mapping[Action, Literal["HALF_OPEN", "AUTOMATIC"] | None] = {
 }
 
 
-def _probed_well(after: Snapshot, key: Key, now: datetime) -> Snapshot:
+def _after_probes(after: Snapshot, key: Key, now: datetime) -> Snapshot:
     """Take the probes of the ordered breaker for passed: it is closed then, whatever was ordered before."""
     if state_of(after, key, now) is not State.HALF_OPEN:
         return after
@@ -106,17 +117,19 @@ def _probed_well(after: Snapshot, key: Key, now: datetime) -> Snapshot:
     return structs.replace(after, overrides=overrides, views=views)
 
 
-def _is_well(snapshot: Snapshot, gateway_id: str, order: Order, now: datetime) -> bool:
+def _is_closed(snapshot: Snapshot, gateway_id: str, order: OverrideCommand, now: datetime) -> bool:
     return state_of(snapshot, (gateway_id, str(order.payment_method)), now) in {State.CLOSED, State.FORCED_CLOSED}
 
 
-def _warnings(order: Order, before: Snapshot, after: Snapshot, remaining: tuple[str, ...], now: datetime) -> list[str]:
+def _warnings(
+    order: OverrideCommand, before: Snapshot, after: Snapshot, remaining: tuple[str, ...], now: datetime
+) -> list[str]:
     """Say what the operator may not expect, the worst first."""
     name = f"{order.gateway.gateway_id}/{order.payment_method}"
     found = []
     if not remaining:
         found.append(_none_left(order, after, now))
-    automatic = standing(before.views.get(order.key), None, now, before.scoring.breaker).state
+    automatic = before.automatic_admission(order.key, now).state
     running = before.overrides.get(order.key)
     running = running if running is not None and now < running.expires_at else None
     if automatic is not State.CLOSED and order.action is Action.FORCE_CLOSE:
@@ -142,7 +155,7 @@ def _warnings(order: Order, before: Snapshot, after: Snapshot, remaining: tuple[
     return found
 
 
-def _none_left(order: Order, after: Snapshot, now: datetime) -> str:
+def _none_left(order: OverrideCommand, after: Snapshot, now: datetime) -> str:
     """Say what becomes of payments when no breaker is closed."""
     method = order.payment_method
     states = {state_of(after, (each.gateway_id, str(method)), now) for each in usable(order, after)}

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from pgw.core.breakers.admission import standing
 from pgw.core.breakers.breaker import Key, State
 from pgw.core.breakers.override import Override
 from pgw.core.payment.payment import Method
@@ -36,7 +35,7 @@ class Action(StrEnum):
     CLEAR = "clear"
 
 
-class Move(Struct, frozen=True):
+class GatewayGain(Struct, frozen=True):
     """A gateway that gets payments, and how many: a share of all calls of the method in the window."""
 
     gateway_id: str
@@ -52,7 +51,7 @@ class Expected(Struct, frozen=True):
     high: float
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class OverrideCommand(Struct, frozen=True, kw_only=True):
     """What an operator asks for. `override` is the document that would be written; None: there is nothing to write."""
 
     action: Action
@@ -72,11 +71,10 @@ Traffic = Mapping[tuple[str, str], int]
 
 def state_of(snapshot: Snapshot, key: Key, now: datetime) -> State:
     """Judge one breaker now."""
-    rules = snapshot.scoring.breaker
-    return standing(snapshot.views.get(key), snapshot.overrides.get(key), now, rules).state
+    return snapshot.admission(key, now).state
 
 
-def usable(order: Order, snapshot: Snapshot) -> list[GatewayConfig]:
+def usable(order: OverrideCommand, snapshot: Snapshot) -> list[GatewayConfig]:
     """List the gateways that may take the method, in order of priority."""
     return [
         each
@@ -87,15 +85,17 @@ def usable(order: Order, snapshot: Snapshot) -> list[GatewayConfig]:
     ]
 
 
-class Moved(Struct, frozen=True):
+class TrafficShift(Struct, frozen=True):
     """What moves, summed over the banks."""
 
     share: float
-    to: tuple[Move, ...]
+    to: tuple[GatewayGain, ...]
     expected: Expected | None
 
 
-def moved_by(order: Order, before: Snapshot, after: Snapshot, traffic: Traffic, now: datetime) -> Moved:
+def shift_of(
+    order: OverrideCommand, before: Snapshot, after: Snapshot, traffic: Traffic, now: datetime
+) -> TrafficShift:
     """Move the calls of the window, bank by bank; calls that find no gateway count as not successful."""
     total = sum(traffic.values())
     share, gains = 0.0, dict[str, float]()
@@ -103,8 +103,8 @@ def moved_by(order: Order, before: Snapshot, after: Snapshot, traffic: Traffic, 
     for bank in sorted({bank for (_, bank), calls in traffic.items() if calls}):
         seen = {name: calls / total for (name, of), calls in traffic.items() if of == bank}
         was, will = _plan(order, before, bank, now), _plan(order, after, bank, now)
-        here = _settled(seen, was)
-        there = _regained(order.gateway.gateway_id, _settled(here, will), was, will, sum(seen.values()))
+        here = _assigned(seen, was)
+        there = _regained(order.gateway.gateway_id, _assigned(here, will), was, will, sum(seen.values()))
         mix_before.add(here, was)
         mix_after.add(there, will)
         gained = {name: max(part - here.get(name, 0.0), 0.0) for name, part in there.items()}
@@ -113,11 +113,13 @@ def moved_by(order: Order, before: Snapshot, after: Snapshot, traffic: Traffic, 
         share += arriving + max(refused, 0.0)
         for name, part in gained.items():
             gains[name] = gains.get(name, 0.0) + part
-    to = sorted((Move(name, part) for name, part in gains.items() if part > _NOISE), key=lambda each: -each.share)
-    return Moved(share if share > _NOISE else 0.0, tuple(to), _expected(mix_before, mix_after))
+    to = sorted(
+        (GatewayGain(name, part) for name, part in gains.items() if part > _NOISE), key=lambda each: -each.share
+    )
+    return TrafficShift(share if share > _NOISE else 0.0, tuple(to), _expected(mix_before, mix_after))
 
 
-def _plan(order: Order, side: Snapshot, bank: str, now: datetime) -> Plan:
+def _plan(order: OverrideCommand, side: Snapshot, bank: str, now: datetime) -> Plan:
     """Plan one bank's representative payment, as `preview` says."""
     gateway = order.gateway
     amount_minor = min(max(REPRESENTATIVE_MINOR, gateway.min_amount_minor), gateway.max_amount_minor)
@@ -139,7 +141,7 @@ def _plan(order: Order, side: Snapshot, bank: str, now: datetime) -> Plan:
     return make_plan(context, side, 0, now, frozenset(probed))
 
 
-def _settled(calls: Mapping[str, float], plan: Plan) -> dict[str, float]:
+def _assigned(calls: Mapping[str, float], plan: Plan) -> dict[str, float]:
     """Leave calls where they are seen; those of gateways outside the plan go where it sends payments first."""
     inside = {each.gateway_id for each in plan.ranked}
     settled = {name: part for name, part in calls.items() if name in inside}

@@ -153,14 +153,14 @@ def next_check_at(checks_made: int, now: datetime, rng: Random, *, at_customer: 
     return now + timedelta(seconds=delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER))
 
 
-class Answer(Struct, frozen=True):
+class EarlierResult(Struct, frozen=True):
     """An earlier answer: when, and in which word it was recorded."""
 
     at: datetime
     result: str
 
 
-class Known(Struct, frozen=True, kw_only=True):
+class KnownAttempt(Struct, frozen=True, kw_only=True):
     """What was known of an attempt before the newest answer.
 
     `ended_at`: when its owner wrote how it ended, or a verifier that the lease was over. `at_customer`: the customer
@@ -175,7 +175,10 @@ class Known(Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    finding: Captured | Unfit | Decline | Undecided, known: Known, earlier: Iterable[Answer], now: datetime
+    finding: Captured | Unfit | Decline | Undecided,
+    known: KnownAttempt,
+    earlier: Iterable[EarlierResult],
+    now: datetime,
 ) -> Conclusion | Undecided:
     """Say what the newest answer comes to, together with what was known; `earlier` is looked at for an ABSENT only."""
     if not isinstance(finding, Undecided):
@@ -192,12 +195,12 @@ def judge(
             return finding
 
 
-def absence_counts_from(known: Known) -> datetime:
+def absence_counts_from(known: KnownAttempt) -> datetime:
     """Return the moment from which an ABSENT counts."""
     return max(known.ended_at, known.started_at + LONGEST_LEASE) + ABSENT_AFTER
 
 
-def _absence(known: Known, earlier: Iterable[Answer], now: datetime) -> Absent | None:
+def _absence(known: KnownAttempt, earlier: Iterable[EarlierResult], now: datetime) -> Absent | None:
     """Put the newest ABSENT beside the first that counted. A gateway that ever knew the attempt contradicts itself."""
     counts_from = absence_counts_from(known)
     if known.transaction_ref is not None or now < counts_from:
@@ -209,7 +212,7 @@ def _absence(known: Known, earlier: Iterable[Answer], now: datetime) -> Absent |
     return Absent(first, now, known.blame) if now - first >= ABSENT_APART else None
 
 
-def result_word(finding: Finding | Unfit) -> str:
+def result_of(finding: Finding | Unfit) -> str:
     """Name a finding the way the verification record shows it."""
     match finding:
         case Undecided(result=result):
@@ -222,7 +225,7 @@ def result_word(finding: Finding | Unfit) -> str:
             return "FAILURE"
 
 
-class Settlement(Struct, frozen=True):
+class Ending(Struct, frozen=True):
     """How an attempt under check ends, and its payment. `moved`: the money that the gateway says it took."""
 
     end: AttemptEnd
@@ -230,7 +233,7 @@ class Settlement(Struct, frozen=True):
     moved: Captured | None = None
 
 
-def settle(found: Conclusion, amount_minor: int, currency: str) -> Settlement:
+def ending_of(found: Conclusion, amount_minor: int, currency: str) -> Ending:
     """Turn a conclusion into an end; money of another amount or currency is for a person to judge."""
     match found:
         case Captured():
@@ -247,16 +250,16 @@ def settle(found: Conclusion, amount_minor: int, currency: str) -> Settlement:
             return _failed(attempt_end(decline))
 
 
-def _captured(found: Captured, amount_minor: int, currency: str) -> Settlement:
+def _captured(found: Captured, amount_minor: int, currency: str) -> Ending:
     checked = checked_amount(found, amount_minor, currency)
     if isinstance(checked, Unknown):
         return msgspec.structs.replace(_review(checked), moved=found)
-    return Settlement(attempt_end(found), Finish(Status.SUCCESS), found)
+    return Ending(attempt_end(found), Finish(Status.SUCCESS), found)
 
 
-def _review(unknown: Unknown) -> Settlement:
-    return Settlement(attempt_end(unknown), Finish(Status.MANUAL_REVIEW, unknown.error_code))
+def _review(unknown: Unknown) -> Ending:
+    return Ending(attempt_end(unknown), Finish(Status.MANUAL_REVIEW, unknown.error_code))
 
 
-def _failed(end: AttemptEnd) -> Settlement:
-    return Settlement(end, Finish(Status.FAILURE, end.error_code))
+def _failed(end: AttemptEnd) -> Ending:
+    return Ending(end, Finish(Status.FAILURE, end.error_code))

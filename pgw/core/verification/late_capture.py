@@ -23,7 +23,7 @@ REVERSED_WITHIN = timedelta(days=14)
 Multiple Refunds for a Payment"): 11 days with their weekends, and a few holidays."""
 
 
-class WatchState(StrEnum):
+class MonitorState(StrEnum):
     """Where a watch stands."""
 
     WATCHING = "WATCHING"
@@ -33,7 +33,7 @@ class WatchState(StrEnum):
     MANUAL_REVIEW = "MANUAL_REVIEW"
 
 
-class Cause(StrEnum):
+class MonitorCause(StrEnum):
     """Why an attempt must not capture."""
 
     DECLINED = "DECLINED"
@@ -42,27 +42,27 @@ class Cause(StrEnum):
     RESOLVED = "RESOLVED"
 
 
-class Watch(Struct, frozen=True):
+class LateCaptureMonitor(Struct, frozen=True):
     """An attempt that ended without money, as far as anybody knows; `until` is when its gateway's last word counts.
 
     Of one whose money goes back, `until` is when that began.
     """
 
-    cause: Cause
+    cause: MonitorCause
     until: datetime
     next_check_at: datetime
 
 
-def watch_of(end: AttemptEnd, started_at: datetime, now: datetime, rng: Random) -> Watch | None:
+def monitor_of(end: AttemptEnd, started_at: datetime, now: datetime, rng: Random) -> LateCaptureMonitor | None:
     """Say whether an ended attempt is to be watched: each that failed, but for those proven never to have been sent."""
     code = end.error_code or ""
     if end.status is not AttemptStatus.FAILURE or code.startswith("NOT_SENT_"):
         return None
-    cause = Cause.ABSENT if code == ABSENT else Cause.DECLINED
-    return Watch(cause, started_at + GIVE_UP_AFTER, next_look_at(0, now, rng))
+    cause = MonitorCause.ABSENT if code == ABSENT else MonitorCause.DECLINED
+    return LateCaptureMonitor(cause, started_at + GIVE_UP_AFTER, next_poll_at(0, now, rng))
 
 
-def next_look_at(checks_made: int, now: datetime, rng: Random) -> datetime:
+def next_poll_at(checks_made: int, now: datetime, rng: Random) -> datetime:
     """Return when to look again after `checks_made` looks; 0 is an attempt that just ended."""
     delay = CHECKS_S[checks_made] if checks_made < len(CHECKS_S) else LATER_CHECKS_S
     return now + timedelta(seconds=delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER))
@@ -74,14 +74,14 @@ class Reverse(Struct, frozen=True):
     found: Captured
 
 
-class Rest(Struct, frozen=True):
+class Wait(Struct, frozen=True):
     """Nothing is to be done now; `state` is where the watch stands: on, over, or a person's."""
 
-    state: WatchState
+    state: MonitorState
     error_code: str | None = None
 
 
-def look(finding: Finding, until: datetime, now: datetime) -> Reverse | Rest:
+def judge_late(finding: Finding, until: datetime, now: datetime) -> Reverse | Wait:
     """Say what an answer means for a watch.
 
     Money that is only authorised is left to expire, which it does where pgw does not capture it, and watched on; so is
@@ -90,15 +90,15 @@ def look(finding: Finding, until: datetime, now: datetime) -> Reverse | Rest:
     """
     match finding:
         case Captured(amount_minor=amount) if not is_bookable(amount):
-            return Rest(WatchState.MANUAL_REVIEW, "UNBOOKABLE_AMOUNT")
+            return Wait(MonitorState.MANUAL_REVIEW, "UNBOOKABLE_AMOUNT")
         case Captured():
             return Reverse(finding)
         case Authorized() | Undecided(result=Pending.UNREACHABLE | Pending.STILL_PENDING):
             if now < until + LATEST_END:
-                return Rest(WatchState.WATCHING)
-            return Rest(WatchState.MANUAL_REVIEW, "NO_LAST_WORD")
+                return Wait(MonitorState.WATCHING)
+            return Wait(MonitorState.MANUAL_REVIEW, "NO_LAST_WORD")
         case _:
-            return Rest(WatchState.OVER if now >= until else WatchState.WATCHING)
+            return Wait(MonitorState.OVER if now >= until else MonitorState.WATCHING)
 
 
 def may_try_again(began_at: datetime, now: datetime) -> bool:

@@ -8,11 +8,11 @@ PER_S = 20.0
 BURST = 40
 """Enquiries at once after a quiet time."""
 
-SILENT_AFTER = 5
+OUTAGE_AFTER = 5
 """Unreachable answers in a row after which a gateway is left alone for a while."""
 
-SHORTEST_REST_S = 5.0
-LONGEST_REST_S = 60.0
+SHORTEST_BACK_OFF_S = 5.0
+LONGEST_BACK_OFF_S = 60.0
 """How long: it doubles with each further silence. A check that finds its gateway at rest stays due."""
 
 
@@ -23,7 +23,7 @@ class _Bucket:
 
 
 @dataclass(slots=True)
-class _Silence:
+class _Outage:
     """Unreachable answers in a row, until when the gateway rests, and whether one enquiry is trying it again."""
 
     answers: int = 0
@@ -32,11 +32,11 @@ class _Silence:
     is_tried: bool = False
 
     @property
-    def is_silent(self) -> bool:
-        return self.answers >= SILENT_AFTER
+    def is_out(self) -> bool:
+        return self.answers >= OUTAGE_AFTER
 
 
-class Pace:
+class EnquiryRateLimit:
     """What one process asks of gateways beside payments. It moves no breaker: a payment's call is another matter.
 
     All times are seconds on one clock that never jumps back.
@@ -44,11 +44,11 @@ class Pace:
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, str], _Bucket] = {}
-        self._silences: dict[str, _Silence] = {}
+        self._silences: dict[str, _Outage] = {}
 
     def take(self, gateway_id: str, purpose: str, now: float) -> bool:
         """Ask for leave to enquire; after a rest one enquiry goes first, alone."""
-        silence = self._silences.setdefault(gateway_id, _Silence())
+        silence = self._silences.setdefault(gateway_id, _Outage())
         if now < silence.until:
             return False
         bucket = self._buckets.setdefault((gateway_id, purpose), _Bucket(BURST, now))
@@ -57,7 +57,7 @@ class Pace:
         if bucket.tokens < 1.0:
             return False
         bucket.tokens -= 1.0
-        if silence.is_silent:
+        if silence.is_out:
             silence.is_tried, silence.until = True, now + silence.rest_s
         return True
 
@@ -70,16 +70,16 @@ class Pace:
 
     def learn(self, gateway_id: str, now: float, *, reached: bool) -> None:
         """Take note of whether the gateway answered."""
-        silence = self._silences.setdefault(gateway_id, _Silence())
+        silence = self._silences.setdefault(gateway_id, _Outage())
         if reached:
-            self._silences[gateway_id] = _Silence()
+            self._silences[gateway_id] = _Outage()
             return
         silence.answers += 1
         # What was asked before it fell silent, and is answered now, says nothing new.
-        if silence.answers == SILENT_AFTER or silence.is_tried:
-            silence.rest_s = min(max(2 * silence.rest_s, SHORTEST_REST_S), LONGEST_REST_S)
+        if silence.answers == OUTAGE_AFTER or silence.is_tried:
+            silence.rest_s = min(max(2 * silence.rest_s, SHORTEST_BACK_OFF_S), LONGEST_BACK_OFF_S)
             silence.is_tried, silence.until = False, now + silence.rest_s
 
-    def resting(self, now: float) -> frozenset[str]:
+    def backing_off(self, now: float) -> frozenset[str]:
         """List the gateways that are left alone now."""
         return frozenset(name for name, each in self._silences.items() if now < each.until)

@@ -21,7 +21,7 @@ MAX_AHEAD = timedelta(minutes=5)
 """How far the gateway's clock may be before ours: the tolerance of the Standard Webhooks specification."""
 
 
-class Notice(Struct, frozen=True, kw_only=True):
+class WebhookNotice(Struct, frozen=True, kw_only=True):
     """What is kept of a webhook: what happened, when, and the names of the attempt it happened to.
 
     `payment_id` and `attempt_number` are ours, as the gateway repeats them; `transaction_ref` is the gateway's own.

@@ -13,7 +13,7 @@ from pgw.core.money.transfer import Transfer, capture
 from pgw.core.payment.outcome import AttemptEnd, Finish
 from pgw.core.payment.payment import NextAction, PaymentRequest, Status, masked
 from pgw.core.routing.plan import Plan
-from pgw.core.verification.late_capture import Watch
+from pgw.core.verification.late_capture import LateCaptureMonitor
 
 SENDING_MARGIN = timedelta(seconds=2)
 """What a lease has beyond the attempt's timeout: the commit that announced it, and a slow process."""
@@ -69,7 +69,7 @@ class Ended(Struct, frozen=True):
     at: datetime
     latency_ms: int | None
     next_check_at: datetime | None = None
-    watch: Watch | None = None
+    watch: LateCaptureMonitor | None = None
 
 
 def digest(request: PaymentRequest, ledger_id: str) -> str:

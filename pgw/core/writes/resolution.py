@@ -24,7 +24,7 @@ Evidence = (
 """What the word rests on: a short text, or a few named ones."""
 
 
-class Outcome(StrEnum):
+class ResolvedAs(StrEnum):
     """What a person may say of a payment."""
 
     SUCCESS = "SUCCESS"
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 class Resolution(Struct, frozen=True, kw_only=True):
     """Somebody's word: what it is, whose, why, and by what evidence."""
 
-    outcome: Outcome
+    outcome: ResolvedAs
     actor: str
     reason: str
     evidence: str | dict[str, str] | None
@@ -53,7 +53,7 @@ class Resolution(Struct, frozen=True, kw_only=True):
 def resolving(
     subject: Subject,
     attempt: Attempt,
-    outcome: Outcome,
+    outcome: ResolvedAs,
     latency_ms: int | None,
     next_look_at: datetime,
     at: datetime,
@@ -64,7 +64,7 @@ def resolving(
     As SUCCESS its amount is booked as captured, if no money of it lies in suspense. As FAILURE its attempt must not
     capture: it is watched for days from then on, however old it is, because only the person's word says that it failed.
     """
-    succeeded = outcome is Outcome.SUCCESS
+    succeeded = outcome is ResolvedAs.SUCCESS
     money = capture(attempt.gateway_id, subject.merchant_id, subject.amount_minor, subject.currency)
     failure_code = None if succeeded else RESOLVED_FAILURE
     ended = Ended(

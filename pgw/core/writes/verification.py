@@ -8,7 +8,7 @@ from pgw.core.events import Corrects
 from pgw.core.money.transfer import Transfer, capture, duplicate_capture, is_bookable, reversal, unmatched
 from pgw.core.payment.outcome import AttemptEnd, Blame, Captured
 from pgw.core.payment.payment import AttemptStatus, Status
-from pgw.core.verification.enquiry import Settlement
+from pgw.core.verification.enquiry import Ending
 from pgw.core.writes.attempts import Ended, Item, Subject, booking, ended_members, event_of, settled_members
 
 REVERSED = "payment.duplicate_reversed"
@@ -17,7 +17,7 @@ REVERSED = "payment.duplicate_reversed"
 def settling(
     subject: Subject,
     ended: Ended,
-    settlement: Settlement,
+    settlement: Ending,
     attempts_made: int,
     latency_ms: int,
     check: Item,
@@ -36,7 +36,7 @@ def settling(
     }
 
 
-def _money_of(subject: Subject, gateway_id: str, settlement: Settlement) -> Transfer | None:
+def _money_of(subject: Subject, gateway_id: str, settlement: Ending) -> Transfer | None:
     """Say what money moved, as it is booked if the payment still waits for it."""
     moved = settlement.moved
     if moved is None or not is_bookable(moved.amount_minor):
@@ -46,7 +46,7 @@ def _money_of(subject: Subject, gateway_id: str, settlement: Settlement) -> Tran
     return unmatched(gateway_id, moved.amount_minor, moved.currency)
 
 
-def finding_money(watched: Item, found: Captured, at: datetime, transfer_id: str) -> Item:
+def late_capture(watched: Item, found: Captured, at: datetime, transfer_id: str) -> Item:
     """Write down that a watched attempt captured after all: the money is in suspense, and goes back from there."""
     transfer = duplicate_capture(watched["gateway_id"], found.amount_minor, found.currency)
     return {
@@ -58,7 +58,7 @@ def finding_money(watched: Item, found: Captured, at: datetime, transfer_id: str
     }
 
 
-def giving_back(
+def reversing(
     watched: Item, subject: Subject, returned: tuple[int, str], reversal_ref: str, at: datetime, event_id: str
 ) -> Item:
     """Write down that the gateway has made a reversal. `returned`: amount in minor units, currency."""

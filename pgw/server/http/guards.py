@@ -14,7 +14,7 @@ from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server import HttpProtocol
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.errors import Code, PgwError
 from pgw.core.ids import uuid7
 from pgw.core.payment import card_data
@@ -45,7 +45,7 @@ _NO_FIELD_NAME = re.compile(rb"\n[!#-'*+.0-9A-Z^-z|~-]*[^!#-'*+.0-9A-Z^-z|~:-]")
 """A header line that does not begin with a token and a colon (RFC 9112, 5.1 and 5.2)."""
 
 
-class Asked(Request[Any, Any]):
+class HttpRequest(Request[Any, Any]):
     """A request whose target need not be an address: it gets its answer all the same, and no line in the log."""
 
     __slots__ = ("has_address",)
@@ -69,19 +69,19 @@ class Asked(Request[Any, Any]):
         return (self._parsed_url.path or b"/").decode()
 
 
-def house_of(request: Request) -> House:
+def runtime_of(request: Request) -> Runtime:
     """Return the opened world of this process."""
-    house: House = request.app.ctx.house
-    return house
+    runtime: Runtime = request.app.ctx.runtime
+    return runtime
 
 
 async def identify(request: Request) -> None:
     """Give the request its id, and refuse card data outside the body; runs before every route."""
-    house = house_of(request)
-    request.ctx.began = house.world.clock.elapsed()
+    runtime = runtime_of(request)
+    request.ctx.began = runtime.deps.clock.elapsed()
     given = request.headers.get("x-request-id", "")
-    request.ctx.request_id = uuid7(house.world.clock.now(), house.world.rng)
-    if _asks_with_card_data(request):
+    request.ctx.request_id = uuid7(runtime.deps.clock.now(), runtime.deps.rng)
+    if _carries_card_data(request):
         raise card_data_refusal()
     if _REQUEST_ID.fullmatch(given):
         request.ctx.request_id = given
@@ -113,8 +113,8 @@ def _is_malformed(request: Request) -> bool:
 def request_id(request: Request) -> str:
     """Return the request's id; one that failed before it could be identified is given its own here."""
     if not hasattr(request.ctx, "request_id"):
-        world = house_of(request).world
-        request.ctx.request_id = uuid7(world.clock.now(), world.rng)
+        deps = runtime_of(request).deps
+        request.ctx.request_id = uuid7(deps.clock.now(), deps.rng)
     named: str = request.ctx.request_id
     return named
 
@@ -137,12 +137,12 @@ def _log(request: Request, response: BaseHTTPResponse) -> None:
         return
     method = request.method if request.method in HTTP_METHODS else "-"
     route = request.route.path if request.route else "-"
-    now = house_of(request).world.clock.elapsed()
+    now = runtime_of(request).deps.clock.elapsed()
     took_ms = (now - getattr(request.ctx, "began", now)) * 1000
     access.log(level, "%s /%s %d %.1f ms %s", method, route, response.status, took_ms, request_id(request))
 
 
-def _asks_with_card_data(request: Request) -> bool:
+def _carries_card_data(request: Request) -> bool:
     """Search the address, and the headers that are kept or echoed, however often they are given."""
     headers = request.headers
     values = (*headers.getall("x-request-id", ()), *headers.getall("idempotency-key", ()))
@@ -177,7 +177,7 @@ def idempotency_key(request: Request) -> str:
 
 def admin(request: Request) -> str:
     """Let only the admin key pass; return the actor as claimed."""
-    _check_key(request, house_of(request).settings)
+    _check_key(request, runtime_of(request).settings)
     actor = request.headers.get("x-actor", "")
     return actor if _ACTOR.fullmatch(actor) and not card_data.in_text(actor) else "unknown"
 
@@ -188,25 +188,25 @@ def merchant(request: Request) -> str | None:
     That is with the admin key, and without any key on a loopback bind in development. Whoever shows a key of a
     merchant is held to it, also there; one that is malformed, unknown or revoked is refused without saying which.
     """
-    house = house_of(request)
-    if _is_admin(request, house.settings):
+    runtime = runtime_of(request)
+    if _is_admin(request, runtime.settings):
         return None
     shown = request.headers.getall("authorization", ())
     if shown:
-        holder = house.keyring.holder(shown[0]) if len(shown) == 1 else None
+        holder = runtime.merchant_keys.holder(shown[0]) if len(shown) == 1 else None
         if holder is None:
             request.ctx.challenge = CHALLENGE
             raise PgwError(Code.UNAUTHORIZED, "the Authorization header shows no merchant key that is valid here")
         return holder
-    if _is_exposed(house.settings):
+    if _is_exposed(runtime.settings):
         request.ctx.challenge = CHALLENGE
-        _check_key(request, house.settings, f"send a merchant key as Authorization: Bearer, or {ADMIN_KEY}")
+        _check_key(request, runtime.settings, f"send a merchant key as Authorization: Bearer, or {ADMIN_KEY}")
     return None
 
 
 def reader(request: Request) -> None:
     """Let those pass who read what concerns no merchant: keyless on a loopback bind in development, else the admin."""
-    settings = house_of(request).settings
+    settings = runtime_of(request).settings
     if _is_exposed(settings):
         _check_key(request, settings)
 

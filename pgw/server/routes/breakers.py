@@ -6,21 +6,20 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from pgw.assembly import House
-from pgw.core.breakers.admission import standing
+from pgw.assembly import Runtime
 from pgw.core.breakers.breaker import Key, State
 from pgw.core.breakers.override import Override
 from pgw.core.errors import FieldError
 from pgw.core.flow.metrics.windows import BREAKER_WINDOW_S, HEALTH_WINDOW_S
-from pgw.core.ledger.breaker_history import Entry, Kind, Place, Scope, history
+from pgw.core.ledger.breaker_history import HistoryCursor, HistoryKind, HistoryRow, Scope, history
 from pgw.core.ledger.engine.columns import stamp
 from pgw.core.payment.payment import Method
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import Snapshot
 from pgw.server.http.codec import invalid, json_answer, read_query
-from pgw.server.http.guards import house_of, reader
+from pgw.server.http.guards import reader, runtime_of
 from pgw.server.http.names import gateway_named, method_named
-from pgw.server.routes.operator_commands import Known, known_by
+from pgw.server.routes.operator_commands import FleetReach, fleet_reach
 
 blueprint = Blueprint("breakers")
 
@@ -28,7 +27,7 @@ LIVE = (State.CLOSED, State.FORCED_CLOSED)
 """States in which a gateway is sent payments; probes are no share worth naming."""
 
 
-class OverrideShown(Struct, frozen=True):
+class OverrideResponse(Struct, frozen=True):
     """An operator's word that holds."""
 
     state: State
@@ -38,7 +37,7 @@ class OverrideShown(Struct, frozen=True):
     expires_at: datetime
 
 
-class BreakerShown(Struct, frozen=True, kw_only=True):
+class BreakerResponse(Struct, frozen=True, kw_only=True):
     """One breaker. `automatic_state` is what its own rules say, whatever was forced; `cause` is the rule that moved it.
 
     `until` is when it is probed, or the override ends; `probes` are those that succeeded of those wanted; `admission`
@@ -62,15 +61,15 @@ class BreakerShown(Struct, frozen=True, kw_only=True):
     timeout_rate_5m: float | None
     consecutive_failures: int
     in_flight: int
-    override: OverrideShown | None
-    seen_by: Known
+    override: OverrideResponse | None
+    seen_by: FleetReach
     note: str | None
 
 
 class BreakerList(Struct, frozen=True, kw_only=True):
     """Every breaker there is, gateways in order of priority."""
 
-    items: tuple[BreakerShown, ...]
+    items: tuple[BreakerResponse, ...]
     next: None = None
 
 
@@ -78,13 +77,13 @@ class BreakerList(Struct, frozen=True, kw_only=True):
 async def status(request: Request) -> HTTPResponse:
     """Show where every breaker stands. Answered from memory: it must work when a store does not."""
     reader(request)
-    house = house_of(request)
-    snapshot, now = house.world.snapshot(), house.world.clock.now()
-    in_flight = house.circuit.in_flight()
+    runtime = runtime_of(request)
+    snapshot, now = runtime.deps.snapshot(), runtime.deps.clock.now()
+    in_flight = runtime.circuit.in_flight()
     keys = ((each, (each.gateway_id, method)) for each in snapshot.gateways for method in _methods(each, snapshot))
     return json_answer(
         BreakerList(
-            items=tuple(_shown(house, snapshot, gateway, key, in_flight.get(key, 0), now) for gateway, key in keys)
+            items=tuple(_response(runtime, snapshot, gateway, key, in_flight.get(key, 0), now) for gateway, key in keys)
         )
     )
 
@@ -95,15 +94,15 @@ def _methods(gateway: GatewayConfig, snapshot: Snapshot) -> list[str]:
     return [str(each) for each in Method if each in gateway.supported_methods or each in forced]
 
 
-def _shown(
-    house: House, snapshot: Snapshot, gateway: GatewayConfig, key: Key, in_flight: int, now: datetime
-) -> BreakerShown:
-    view, override, rules = snapshot.views.get(key), snapshot.overrides.get(key), snapshot.scoring.breaker
-    known, automatic = standing(view, override, now, rules), standing(view, None, now, rules)
+def _response(
+    runtime: Runtime, snapshot: Snapshot, gateway: GatewayConfig, key: Key, in_flight: int, now: datetime
+) -> BreakerResponse:
+    view, override = snapshot.views.get(key), snapshot.overrides.get(key)
+    known, automatic = snapshot.admission(key, now), snapshot.automatic_admission(key, now)
     running = override if override is not None and now < override.expires_at else None
-    lately = house.mirror.figures(BREAKER_WINDOW_S, *key)
-    longer = house.mirror.figures(HEALTH_WINDOW_S, *key)
-    return BreakerShown(
+    lately = runtime.windows.figures(BREAKER_WINDOW_S, *key)
+    longer = runtime.windows.figures(HEALTH_WINDOW_S, *key)
+    return BreakerResponse(
         gateway_id=key[0],
         payment_method=key[1],
         state=known.state,
@@ -113,20 +112,20 @@ def _shown(
         until=running.expires_at if running else view.until if view is not None else None,
         epoch=view.epoch if view is not None else 0,
         probes=view.probes if view is not None else None,
-        admission=known.admission if known.state in LIVE else 0.0,
+        admission=known.share if known.state in LIVE else 0.0,
         calls_2m=lately.attempts,
         failure_rate_2m=None if lately.success_rate is None else 1.0 - lately.success_rate,
         timeout_rate_5m=longer.unknown / longer.attempts if longer.attempts else None,
-        consecutive_failures=house.circuit.local_figures(key).failures_in_a_row,
+        consecutive_failures=runtime.circuit.local_figures(key).failures_in_a_row,
         in_flight=in_flight,
         override=_override(running) if running else None,
-        seen_by=known_by(house, override.version if override else 0),
+        seen_by=fleet_reach(runtime, override.version if override else 0),
         note=_note(snapshot, gateway, override, known.state, automatic.state),
     )
 
 
-def _override(running: Override) -> OverrideShown:
-    return OverrideShown(running.state, running.reason, running.actor, running.forced_at, running.expires_at)
+def _override(running: Override) -> OverrideResponse:
+    return OverrideResponse(running.state, running.reason, running.actor, running.forced_at, running.expires_at)
 
 
 def _note(
@@ -165,7 +164,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     """
 
     occurred_at: datetime
-    kind: Kind
+    kind: HistoryKind
     gateway_id: str
     payment_method: str
     scope: Scope | None
@@ -189,33 +188,33 @@ async def past(request: Request) -> HTTPResponse:
     """List what became of breakers, newest first."""
     reader(request)
     query = read_query(request, HistoryQuery)
-    house = house_of(request)
+    runtime = runtime_of(request)
     gateway_id, method = query.gateway_id, query.payment_method
     if gateway_id is not None:
-        gateway_id = gateway_named(house.world.snapshot(), gateway_id).gateway_id
+        gateway_id = gateway_named(runtime.deps.snapshot(), gateway_id).gateway_id
     if method is not None:
         method = method_named(method)
     before = _place(query.cursor) if query.cursor is not None else None
     # One entry more than asked for tells whether there is a next page.
-    entries = await house.ledger.read(history, gateway_id, method, before, query.limit + 1)
+    entries = await runtime.ledger.read(history, gateway_id, method, before, query.limit + 1)
     page = entries[: query.limit]
     following = _cursor(page[-1].place) if len(entries) > query.limit else None
     return json_answer(History(items=tuple(map(_entry, page)), next=following))
 
 
-def _entry(entry: Entry) -> HistoryEntry:
+def _entry(entry: HistoryRow) -> HistoryEntry:
     return HistoryEntry(**{name: getattr(entry, name) for name in HistoryEntry.__struct_fields__})
 
 
-def _cursor(place: Place) -> str:
+def _cursor(place: HistoryCursor) -> str:
     return f"{place.kind}:{place.entry_id}@{stamp(place.occurred_at)}"
 
 
-def _place(cursor: str) -> Place:
+def _place(cursor: str) -> HistoryCursor:
     kind, _, rest = cursor.partition(":")
     entry_id, _, moment = rest.partition("@")
     try:
         occurred_at = datetime.fromisoformat(moment)
     except ValueError:
         raise invalid(FieldError("/cursor", "must be the `next` of the page before")) from None
-    return Place(occurred_at, "override" if kind == "override" else "transition", entry_id)
+    return HistoryCursor(occurred_at, "override" if kind == "override" else "transition", entry_id)

@@ -9,14 +9,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pgw.core.ledger.at_risk import AtRisk
+from pgw.core.ledger.at_risk import MoneyAtRisk
 from pgw.core.ledger.gauges import Gauges
-from pgw.core.ledger.violations import Tally
+from pgw.core.ledger.violations import ViolationCount
 from pgw.core.money.invariants import MEANINGS
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ScrapeFigures:
     """What one scrape tells. `ledger` is None where it could not be read; `beats`: role -> epoch seconds."""
 
     now: datetime
@@ -25,22 +25,22 @@ class Seen:
     currencies: frozenset[str]
 
 
-class _Told(Collector):
-    def __init__(self, seen: Seen) -> None:
+class _ScrapeCollector(Collector):
+    def __init__(self, seen: ScrapeFigures) -> None:
         self._seen = seen
 
     def collect(self) -> Iterable[Metric]:
         return _series(self._seen)
 
 
-def written(seen: Seen) -> bytes:
+def written(seen: ScrapeFigures) -> bytes:
     """Write what was seen as Prometheus reads it."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Told(seen))
+    registry.register(_ScrapeCollector(seen))
     return generate_latest(registry)
 
 
-def _series(seen: Seen) -> Iterator[Metric]:
+def _series(seen: ScrapeFigures) -> Iterator[Metric]:
     yield _gauge(
         "pgw_ledger_up",
         "1 while the ledger can be read; else the series it keeps are missing.",
@@ -57,9 +57,9 @@ def _series(seen: Seen) -> Iterator[Metric]:
     yield from _work(seen.ledger, seen)
 
 
-def _violations(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
+def _violations(tallies: Mapping[str, ViolationCount]) -> Iterator[Metric]:
     """Tell of every invariant, also of those never violated: a series that begins at 1 has risen in no rate."""
-    every = {name: tallies.get(name, Tally()) for name in MEANINGS}
+    every = {name: tallies.get(name, ViolationCount()) for name in MEANINGS}
     found = CounterMetricFamily(
         "pgw_invariant_violations", "Violations found, ever, by any process.", labels=["invariant"]
     )
@@ -70,7 +70,7 @@ def _violations(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
     yield _gauges("pgw_invariant_violations_open", "Violations that hold: see `pgw audit money`.", still, "invariant")
 
 
-def _money(risk: AtRisk, seen: Seen) -> Iterator[Metric]:
+def _money(risk: MoneyAtRisk, seen: ScrapeFigures) -> Iterator[Metric]:
     yield _gauge("pgw_verification_pending", "Payments nobody knows the end of.", risk.unknown.count)
     oldest_s = risk.unknown.age(seen.now).total_seconds()
     yield _gauge("pgw_verification_oldest_seconds", "Age of the oldest of them; 0 without any.", oldest_s)
@@ -84,7 +84,7 @@ def _money(risk: AtRisk, seen: Seen) -> Iterator[Metric]:
     yield _gauges("pgw_money_at_risk_minor", told, sums, "currency", "state")
 
 
-def _work(ledger: Gauges, seen: Seen) -> Iterator[Metric]:
+def _work(ledger: Gauges, seen: ScrapeFigures) -> Iterator[Metric]:
     by_status = {(str(status),): count for status, count in ledger.payments_open.items()}
     yield _gauges("pgw_payments_open", "Payments that have not ended.", by_status, "status")
     waiting = 0.0 if ledger.waiting_since is None else (seen.now - ledger.waiting_since).total_seconds()

@@ -15,7 +15,7 @@ from pgw.core.payment.payment import Method
 from pgw.core.routing.gateway import AmountMinor, GatewayConfig, MethodSet, SandboxBehaviour, TimeoutMs, span
 from pgw.core.routing.plan import Snapshot
 from pgw.server.http.codec import invalid, json_answer, read_body
-from pgw.server.http.guards import admin, house_of, reader
+from pgw.server.http.guards import admin, reader, runtime_of
 
 blueprint = Blueprint("gateways")
 
@@ -38,7 +38,7 @@ _PATCH = msgspec.json.Decoder(GatewayPatch)
 _VERSION = re.compile(r"[0-9]{1,18}")
 
 
-class GatewayShown(GatewayConfig, frozen=True, kw_only=True):
+class GatewayResponse(GatewayConfig, frozen=True, kw_only=True):
     """A gateway as it is shown; `version` is what `If-Match` takes."""
 
     disabled_reason: str | None
@@ -48,13 +48,13 @@ class GatewayShown(GatewayConfig, frozen=True, kw_only=True):
 class GatewayList(Struct, frozen=True, kw_only=True):
     """Every gateway, in order of priority."""
 
-    items: tuple[GatewayShown, ...]
+    items: tuple[GatewayResponse, ...]
     next: None = None
 
 
-def _shown(gateway: GatewayConfig, snapshot: Snapshot) -> GatewayShown:
+def _response(gateway: GatewayConfig, snapshot: Snapshot) -> GatewayResponse:
     reason = snapshot.unavailable.get(gateway.gateway_id)
-    return GatewayShown(
+    return GatewayResponse(
         **msgspec.structs.asdict(gateway),
         disabled_reason=reason or (None if gateway.is_enabled else "switched off"),
         version=snapshot.versions.get(GATEWAY + gateway.gateway_id, 0),
@@ -65,8 +65,8 @@ def _shown(gateway: GatewayConfig, snapshot: Snapshot) -> GatewayShown:
 async def index(request: Request) -> HTTPResponse:
     """List every gateway, in order of priority."""
     reader(request)
-    snapshot = await house_of(request).snapshots.refresh()
-    return json_answer(GatewayList(items=tuple(_shown(each, snapshot) for each in snapshot.gateways)))
+    snapshot = await runtime_of(request).snapshots.refresh()
+    return json_answer(GatewayList(items=tuple(_response(each, snapshot) for each in snapshot.gateways)))
 
 
 @blueprint.patch("/gateways/<gateway_id:str>")
@@ -74,21 +74,21 @@ async def change(request: Request, gateway_id: str) -> HTTPResponse:
     """Change one gateway."""
     actor = admin(request)
     patch = read_body(request, _PATCH)
-    house = house_of(request)
+    runtime = runtime_of(request)
     gateway_id = unquote(gateway_id)
-    if house.world.snapshot().gateway(gateway_id) is None:
+    if runtime.deps.snapshot().gateway(gateway_id) is None:
         raise PgwError(Code.NOT_FOUND, "there is no such gateway; GET /gateways lists them")
     given = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
 
     def changed(snapshot: Snapshot) -> GatewayConfig:
-        return _changed(snapshot, gateway_id, given, production=house.settings.production)
+        return _changed(snapshot, gateway_id, given, production=runtime.settings.production)
 
-    snapshot = await house.snapshots.configure(
+    snapshot = await runtime.snapshots.configure(
         GATEWAY + gateway_id, changed, actor, f"set {', '.join(sorted(given)) or 'nothing'}", if_match(request)
     )
     gateway = snapshot.gateway(gateway_id)
     assert gateway is not None, "a gateway that was changed is there"
-    return json_answer(_shown(gateway, snapshot))
+    return json_answer(_response(gateway, snapshot))
 
 
 def _changed(snapshot: Snapshot, gateway_id: str, given: dict[str, object], *, production: bool) -> GatewayConfig:

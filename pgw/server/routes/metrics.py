@@ -9,13 +9,13 @@ from msgspec.structs import asdict
 from sanic import Blueprint, HTTPResponse, Request
 
 from pgw.core.errors import Code, FieldError, PgwError
-from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.metrics.windows import MetricWindows
 from pgw.core.metrics.counters import Figures, figures_of
 from pgw.core.payment.payment import Method, Word, is_clean
 from pgw.core.routing.gateway import GatewayConfig
 from pgw.core.routing.plan import HOT_LIMIT
 from pgw.server.http.codec import invalid, json_answer, read_query
-from pgw.server.http.guards import house_of, reader
+from pgw.server.http.guards import reader, runtime_of
 
 blueprint = Blueprint("metrics")
 
@@ -23,7 +23,7 @@ MAX_CELLS = 200
 """Cells shown in one answer, those with most attempts; all of them are in the figures above."""
 
 
-class Window(StrEnum):
+class WindowName(StrEnum):
     """How far back the figures reach."""
 
     ONE_MINUTE = "1m"
@@ -40,7 +40,7 @@ class Window(StrEnum):
 class MetricsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What of a gateway to look at; what is left out is rolled up."""
 
-    window: Window = Window.FIVE_MINUTES
+    window: WindowName = WindowName.FIVE_MINUTES
     payment_method: Word | None = None
     issuing_bank: Word | None = None
 
@@ -59,7 +59,7 @@ class GatewayMetrics(Figures, frozen=True, kw_only=True):
     """
 
     gateway_id: str
-    window: Window
+    window: WindowName
     payment_method: Method | None
     issuing_bank: str | None
     as_of: datetime | None
@@ -71,15 +71,15 @@ class GatewayMetrics(Figures, frozen=True, kw_only=True):
 async def show(request: Request, gateway_id: str) -> HTTPResponse:
     """Show how one gateway did."""
     reader(request)
-    house = house_of(request)
-    gateway = house.world.snapshot().gateway(unquote(gateway_id))
+    runtime = runtime_of(request)
+    gateway = runtime.deps.snapshot().gateway(unquote(gateway_id))
     if gateway is None:
         raise PgwError(Code.NOT_FOUND, "there is no such gateway; GET /gateways lists them")
     query = read_query(request, MetricsQuery)
-    return json_answer(figures(house.mirror, gateway, query, house.world.clock.now()))
+    return json_answer(figures(runtime.windows, gateway, query, runtime.deps.clock.now()))
 
 
-def figures(mirror: Mirror, gateway: GatewayConfig, query: MetricsQuery, now: datetime) -> GatewayMetrics:
+def figures(mirror: MetricWindows, gateway: GatewayConfig, query: MetricsQuery, now: datetime) -> GatewayMetrics:
     """Read the figures asked for. Raises METHOD_NOT_SUPPORTED for a method the gateway does not take."""
     name, method, bank = gateway.gateway_id, _method(gateway, query.payment_method), query.issuing_bank
     if bank is not None and not is_clean(bank):

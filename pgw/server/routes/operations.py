@@ -8,14 +8,14 @@ from pgw.core.payment.payment import Payment, PaymentRequest
 from pgw.core.routing.policy import RetryPolicy
 from pgw.server.http.operation import Operation, Who
 from pgw.server.routes import prometheus
-from pgw.server.routes.gateways import GatewayList, GatewayPatch, GatewayShown
+from pgw.server.routes.gateways import GatewayList, GatewayPatch, GatewayResponse
 from pgw.server.routes.operations_steering import STEERING
-from pgw.server.routes.payments import AttemptList, DecisionQuery, DecisionShown, ListQuery, PaymentList
-from pgw.server.routes.policies import RetryPolicyShown
-from pgw.server.routes.readiness import Health, SandboxBook
+from pgw.server.routes.payments import AttemptList, DecisionQuery, DecisionResponse, ListQuery, PaymentList
+from pgw.server.routes.policies import RetryPolicyResponse
+from pgw.server.routes.readiness import HealthResponse, SandboxBookResponse
 from pgw.server.routes.resolve import ResolveBody
 from pgw.server.routes.scoring import Ranking, ScoringQuery
-from pgw.server.routes.webhooks import Received
+from pgw.server.routes.webhooks import WebhookReceipt
 
 EXAMPLE_PAYMENT = {
     "amount_minor": 1000,
@@ -79,7 +79,7 @@ OPERATIONS = (
         summary="Explain the routing, with every input it used; on request also decide again and compare",
         who=Who.MERCHANT,
         query=DecisionQuery,
-        answers={200: DecisionShown},
+        answers={200: DecisionResponse},
         refusals=(Code.NOT_FOUND, Code.LEDGER_UNAVAILABLE),
     ),
     Operation(
@@ -128,7 +128,7 @@ OPERATIONS = (
         who=Who.ADMIN,
         headers=("If-Match", "X-Actor"),
         body=GatewayPatch,
-        answers={200: GatewayShown},
+        answers={200: GatewayResponse},
         refusals=(Code.NOT_FOUND, Code.CONFLICT, Code.PRECONDITION_FAILED, Code.LEDGER_UNAVAILABLE),
     ),
     Operation(
@@ -147,7 +147,7 @@ OPERATIONS = (
         tag="routing",
         summary="Show a merchant's retry policy; one nobody configured has the default",
         who=Who.READER,
-        answers={200: RetryPolicyShown},
+        answers={200: RetryPolicyResponse},
         refusals=(Code.INVALID_REQUEST, Code.LEDGER_UNAVAILABLE),
     ),
     Operation(
@@ -158,7 +158,7 @@ OPERATIONS = (
         who=Who.ADMIN,
         headers=("X-Actor",),
         body=RetryPolicy,
-        answers={200: RetryPolicyShown},
+        answers={200: RetryPolicyResponse},
         refusals=(Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
     ),
     *STEERING,
@@ -170,7 +170,7 @@ OPERATIONS = (
         who=Who.ANYBODY,
         headers=("X-Razorpay-Signature",),
         body_is_signed=True,
-        answers={200: Received},
+        answers={200: WebhookReceipt},
         refusals=(Code.NOT_FOUND, Code.UNAUTHORIZED, Code.LEDGER_UNAVAILABLE),
     ),
     Operation(
@@ -179,7 +179,7 @@ OPERATIONS = (
         tag="operations",
         summary="Show what the sandbox gateways charged; there is none in production",
         who=Who.ADMIN,
-        answers={200: SandboxBook},
+        answers={200: SandboxBookResponse},
         refusals=(Code.NOT_FOUND,),
     ),
     Operation(
@@ -188,7 +188,7 @@ OPERATIONS = (
         tag="operations",
         summary="Answer while the process runs",
         who=Who.ANYBODY,
-        answers={200: Health},
+        answers={200: HealthResponse},
     ),
     Operation(
         method="get",
@@ -196,7 +196,7 @@ OPERATIONS = (
         tag="operations",
         summary="Say whether payments can be taken",
         who=Who.ANYBODY,
-        answers={200: Health, 503: Health},
+        answers={200: HealthResponse, 503: HealthResponse},
     ),
     Operation(
         method="get",

@@ -5,9 +5,9 @@ from pgw.core.routing.score import Scoring
 from pgw.server.http.operation import Operation, Who
 from pgw.server.routes.breakers import BreakerList, History, HistoryQuery
 from pgw.server.routes.metrics import GatewayMetrics, MetricsQuery
-from pgw.server.routes.operator_commands import EndBody, OrderBody
-from pgw.server.routes.overrides import Foretold, Ordered, OrderQuery
-from pgw.server.routes.pause import PauseShown
+from pgw.server.routes.operator_commands import CommandBody, EndCommandBody
+from pgw.server.routes.overrides import CommandQuery, CommandResponse, PreviewResponse
+from pgw.server.routes.pause import PauseResponse
 
 
 def _order(action: str, summary: str, *refusals: Code) -> Operation:
@@ -19,10 +19,10 @@ def _order(action: str, summary: str, *refusals: Code) -> Operation:
         summary=summary,
         who=Who.ADMIN,
         headers=("X-Actor",),
-        query=OrderQuery,
-        body=OrderBody,
+        query=CommandQuery,
+        body=CommandBody,
         may_be_bare=True,
-        answers={200: (Ordered, Foretold)},
+        answers={200: (CommandResponse, PreviewResponse)},
         refusals=(Code.NOT_FOUND, Code.METHOD_NOT_SUPPORTED, *refusals, Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
     )
 
@@ -96,9 +96,9 @@ STEERING = (
         summary="Take no new payments until a set time; those begun are finished, and keys are answered",
         who=Who.ADMIN,
         headers=("X-Actor",),
-        body=OrderBody,
+        body=CommandBody,
         may_be_bare=True,
-        answers={200: PauseShown},
+        answers={200: PauseResponse},
         refusals=(Code.REASON_REQUIRED, Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
     ),
     Operation(
@@ -108,9 +108,9 @@ STEERING = (
         summary="Take payments again",
         who=Who.ADMIN,
         headers=("X-Actor",),
-        body=EndBody,
+        body=EndCommandBody,
         may_be_bare=True,
-        answers={200: PauseShown},
+        answers={200: PauseResponse},
         refusals=(Code.CONFLICT, Code.LEDGER_UNAVAILABLE),
     ),
 )

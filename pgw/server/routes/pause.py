@@ -9,13 +9,13 @@ from pgw.core.breakers.override import UNSPECIFIED, Pause
 from pgw.core.ledger.configuration import PAUSE
 from pgw.core.routing.plan import Snapshot
 from pgw.server.http.codec import json_answer
-from pgw.server.http.guards import admin, house_of
-from pgw.server.routes.operator_commands import SeenBy, read_end, read_order, reason_of, seen_by
+from pgw.server.http.guards import admin, runtime_of
+from pgw.server.routes.operator_commands import CommandReach, reached, read_command, read_end, reason_of
 
 blueprint = Blueprint("pause")
 
 
-class PauseShown(Struct, frozen=True, kw_only=True):
+class PauseResponse(Struct, frozen=True, kw_only=True):
     """Whether new payments are kept out. When they are not, the rest tells of the last pause, or is null."""
 
     paused: bool
@@ -23,7 +23,7 @@ class PauseShown(Struct, frozen=True, kw_only=True):
     actor: str | None
     paused_at: datetime | None
     expires_at: datetime | None
-    seen_by: SeenBy
+    seen_by: CommandReach
 
 
 def in_force(snapshot: Snapshot, now: datetime) -> Pause | None:
@@ -35,16 +35,16 @@ def in_force(snapshot: Snapshot, now: datetime) -> Pause | None:
 async def pause(request: Request) -> HTTPResponse:
     """Keep new payments out; the same again renews it."""
     actor = admin(request)
-    body = read_order(request)
-    house = house_of(request)
-    reason = reason_of(house, body)
+    body = read_command(request)
+    runtime = runtime_of(request)
+    reason = reason_of(runtime, body)
 
     def paused(_: Snapshot) -> Pause:
-        now = house.world.clock.now()
+        now = runtime.deps.clock.now()
         return Pause(reason=reason, actor=actor, paused_at=now, expires_at=now + timedelta(seconds=body.ttl_seconds))
 
-    snapshot = await house.snapshots.configure(PAUSE, paused, actor, reason)
-    return json_answer(await _shown(request, snapshot))
+    snapshot = await runtime.snapshots.configure(PAUSE, paused, actor, reason)
+    return json_answer(await _response(request, snapshot))
 
 
 @blueprint.post("/ops/resume")
@@ -52,27 +52,27 @@ async def resume(request: Request) -> HTTPResponse:
     """Take payments again; where none are kept out, that is already so."""
     actor = admin(request)
     body = read_end(request)
-    house = house_of(request)
-    snapshot = await house.snapshots.refresh()
-    if in_force(snapshot, house.world.clock.now()) is not None:
+    runtime = runtime_of(request)
+    snapshot = await runtime.snapshots.refresh()
+    if in_force(snapshot, runtime.deps.clock.now()) is not None:
 
         def resumed(current: Snapshot) -> Pause:
             assert current.paused is not None, "a pause is never taken out of the configuration"
-            now = house.world.clock.now()
+            now = runtime.deps.clock.now()
             return structs.replace(current.paused, expires_at=min(current.paused.expires_at, now))
 
-        snapshot = await house.snapshots.configure(PAUSE, resumed, actor, body.reason or UNSPECIFIED)
-    return json_answer(await _shown(request, snapshot))
+        snapshot = await runtime.snapshots.configure(PAUSE, resumed, actor, body.reason or UNSPECIFIED)
+    return json_answer(await _response(request, snapshot))
 
 
-async def _shown(request: Request, snapshot: Snapshot) -> PauseShown:
-    house = house_of(request)
+async def _response(request: Request, snapshot: Snapshot) -> PauseResponse:
+    runtime = runtime_of(request)
     last = snapshot.paused
-    return PauseShown(
-        paused=in_force(snapshot, house.world.clock.now()) is not None,
+    return PauseResponse(
+        paused=in_force(snapshot, runtime.deps.clock.now()) is not None,
         reason=last.reason if last else None,
         actor=last.actor if last else None,
         paused_at=last.paused_at if last else None,
         expires_at=last.expires_at if last else None,
-        seen_by=await seen_by(house, snapshot.versions.get(PAUSE, 0)),
+        seen_by=await reached(runtime, snapshot.versions.get(PAUSE, 0)),
     )

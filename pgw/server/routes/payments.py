@@ -11,12 +11,12 @@ from sanic import Blueprint, HTTPResponse, Request
 from pgw.core.errors import Code, FieldError, PgwError
 from pgw.core.flow.payments.recompute import Recomputed, recomputed
 from pgw.core.flow.payments.take import take
-from pgw.core.ledger.payment_reads import Stored, Wanted, attempts_of, by_id, decision_of, is_uuid, listed
+from pgw.core.ledger.payment_reads import PaymentFilter, Stored, attempts_of, by_id, decision_of, is_uuid, listed
 from pgw.core.ledger.verifications import verification_of
 from pgw.core.payment.payment import Attempt, Name, Payment, PaymentRequest, Status, Word, faults, is_clean
 from pgw.core.routing.decision import RoutingDecision, explain
 from pgw.server.http.codec import invalid, json_answer, read_body, read_query
-from pgw.server.http.guards import admit, house_of, idempotency_key, merchant
+from pgw.server.http.guards import admit, idempotency_key, merchant, runtime_of
 
 blueprint = Blueprint("payments")
 
@@ -50,7 +50,7 @@ class PaymentList(Struct, frozen=True, kw_only=True):
     next: str | None
 
 
-class DecisionShown(RoutingDecision, frozen=True, kw_only=True):
+class DecisionResponse(RoutingDecision, frozen=True, kw_only=True):
     """A decision as it is shown; `recomputed` stands only where it was asked for."""
 
     recomputed: Recomputed | UnsetType = UNSET
@@ -77,8 +77,8 @@ async def create(request: Request) -> HTTPResponse:
     key = idempotency_key(request)
     if found := faults(body):
         raise invalid(*found)
-    house = house_of(request)
-    taken = await house.tasks.run(take(house.world, body, key))
+    runtime = runtime_of(request)
+    taken = await runtime.tasks.run(take(runtime.deps, body, key))
     return _answer(taken.payment, replayed=taken.replayed)
 
 
@@ -97,14 +97,16 @@ async def index(request: Request) -> HTTPResponse:
     _check(query)
     if payee is not None and query.merchant_id not in {None, payee}:
         return json_answer(PaymentList(items=(), next=None))
-    house = house_of(request)
-    now = house.world.clock.now()
-    wanted = Wanted(payee or query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1)
+    runtime = runtime_of(request)
+    now = runtime.deps.clock.now()
+    wanted = PaymentFilter(
+        payee or query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1
+    )
     # One row more than asked for tells whether there is a next page.
-    rows = await house.ledger.read(listed, wanted, now)
+    rows = await runtime.ledger.read(listed, wanted, now)
     page = rows[: query.limit]
     following = page[-1].payment.payment_id if len(rows) > query.limit else None
-    return json_answer(PaymentList(items=tuple(row.seen_at(now) for row in page), next=following))
+    return json_answer(PaymentList(items=tuple(row.as_of(now) for row in page), next=following))
 
 
 def _check(query: ListQuery) -> None:
@@ -131,7 +133,7 @@ def _since(query: ListQuery) -> datetime | None:
 async def _stored(request: Request, payment_id: str) -> Stored:
     """Find a payment that this caller may see; another merchant's is answered like one that is not there."""
     payee = merchant(request)
-    stored = await house_of(request).ledger.read(by_id, payment_id) if is_uuid(payment_id) else None
+    stored = await runtime_of(request).ledger.read(by_id, payment_id) if is_uuid(payment_id) else None
     if stored is None or payee not in {None, stored.payment.merchant_id}:
         raise PgwError(Code.NOT_FOUND, "there is no such payment")
     return stored
@@ -141,16 +143,16 @@ async def _stored(request: Request, payment_id: str) -> Stored:
 async def show(request: Request, payment_id: str) -> HTTPResponse:
     """Show one payment as it is now."""
     stored = await _stored(request, payment_id)
-    return json_answer(stored.seen_at(house_of(request).world.clock.now()))
+    return json_answer(stored.as_of(runtime_of(request).deps.clock.now()))
 
 
 @blueprint.get("/payments/<payment_id:str>/attempts")
 async def attempts(request: Request, payment_id: str) -> HTTPResponse:
     """Show every attempt."""
     stored = await _stored(request, payment_id)
-    house = house_of(request)
-    rows = await house.ledger.read(attempts_of, payment_id)
-    seen = stored.seen_at(house.world.clock.now())
+    runtime = runtime_of(request)
+    rows = await runtime.ledger.read(attempts_of, payment_id)
+    seen = stored.as_of(runtime.deps.clock.now())
     total = sum(row.latency_ms or 0 for row in rows)
     return json_answer(
         AttemptList(
@@ -169,21 +171,21 @@ async def routing_decision(request: Request, payment_id: str) -> HTTPResponse:
     merchant(request)
     query = read_query(request, DecisionQuery)
     await _stored(request, payment_id)
-    house = house_of(request)
-    found = await house.ledger.read(decision_of, payment_id)
+    runtime = runtime_of(request)
+    found = await runtime.ledger.read(decision_of, payment_id)
     assert found is not None, "a payment is opened together with its decision"
     plan, decided_at = found
-    again = await recomputed(house.world, plan) if query.recompute else UNSET
-    return json_answer(DecisionShown(**asdict(explain(plan, payment_id, decided_at)), recomputed=again))
+    again = await recomputed(runtime.deps, plan) if query.recompute else UNSET
+    return json_answer(DecisionResponse(**asdict(explain(plan, payment_id, decided_at)), recomputed=again))
 
 
 @blueprint.get("/payments/<payment_id:str>/status-verification")
 async def status_verification(request: Request, payment_id: str) -> HTTPResponse:
     """Show how the check of a payment stands."""
     stored = await _stored(request, payment_id)
-    house = house_of(request)
-    shown = stored.seen_at(house.world.clock.now()).status
-    verification = await house.ledger.read(verification_of, payment_id, shown)
+    runtime = runtime_of(request)
+    shown = stored.as_of(runtime.deps.clock.now()).status
+    verification = await runtime.ledger.read(verification_of, payment_id, shown)
     if verification is None:
         raise PgwError(Code.NO_VERIFICATION, "this payment never needed a check")
     return json_answer(verification)

@@ -10,7 +10,7 @@ from pgw.core.ledger.configuration import RETRY_POLICY
 from pgw.core.payment.payment import is_clean
 from pgw.core.routing.policy import RetryPolicy
 from pgw.server.http.codec import invalid, json_answer, read_body
-from pgw.server.http.guards import admin, house_of, reader
+from pgw.server.http.guards import admin, reader, runtime_of
 
 blueprint = Blueprint("policies")
 
@@ -18,14 +18,14 @@ _POLICY = msgspec.json.Decoder(RetryPolicy)
 LONGEST_MERCHANT_ID = 64
 
 
-class RetryPolicyShown(RetryPolicy, frozen=True, kw_only=True):
+class RetryPolicyResponse(RetryPolicy, frozen=True, kw_only=True):
     """A retry policy as it is shown: a timeout is never retried, whatever `retry_on_timeout` says."""
 
     retry_on_timeout_effective: bool = False
 
 
-def _shown(policy: RetryPolicy) -> RetryPolicyShown:
-    return RetryPolicyShown(**msgspec.structs.asdict(policy))
+def _response(policy: RetryPolicy) -> RetryPolicyResponse:
+    return RetryPolicyResponse(**msgspec.structs.asdict(policy))
 
 
 def _merchant(member: str) -> str:
@@ -40,8 +40,8 @@ def _merchant(member: str) -> str:
 async def show(request: Request, merchant_id: str) -> HTTPResponse:
     """Show a merchant's policy; a merchant nobody configured has the default one."""
     reader(request)
-    snapshot = await house_of(request).snapshots.refresh()
-    return json_answer(_shown(snapshot.policy_of(_merchant(merchant_id))))
+    snapshot = await runtime_of(request).snapshots.refresh()
+    return json_answer(_response(snapshot.policy_of(_merchant(merchant_id))))
 
 
 @blueprint.put("/retry-policy/<merchant_id:str>")
@@ -51,7 +51,7 @@ async def replace(request: Request, merchant_id: str) -> HTTPResponse:
     policy = read_body(request, _POLICY)
     if policy.merchant_id != _merchant(merchant_id):
         raise invalid(FieldError("/merchant_id", "must be the merchant of the path"))
-    snapshots = house_of(request).snapshots
+    snapshots = runtime_of(request).snapshots
     subject = RETRY_POLICY + policy.merchant_id
     snapshot = await snapshots.configure(subject, lambda _: policy, actor, "set retry policy")
-    return json_answer(_shown(snapshot.policy_of(policy.merchant_id)))
+    return json_answer(_response(snapshot.policy_of(policy.merchant_id)))

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from pgw.assembly import House
+from pgw.assembly import Runtime
 from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.gauges import Gauges, gauges
-from pgw.server.http.guards import house_of, reader
+from pgw.server.http.guards import reader, runtime_of
 
 blueprint = Blueprint("prometheus")
 
@@ -27,13 +27,13 @@ class Scrape:
         self._looked_at: float | None = None
         self._text = b""
 
-    async def text(self, house: House) -> bytes:
+    async def text(self, runtime: Runtime) -> bytes:
         """Return a text no older than FRESH_S."""
-        clock = house.world.clock
+        clock = runtime.deps.clock
         async with self._look:
             if self._looked_at is None or clock.elapsed() - self._looked_at >= FRESH_S:
                 # In a thread: the first one imports a library that nothing else needs.
-                self._text = await asyncio.to_thread(_written, await _figures(house))
+                self._text = await asyncio.to_thread(_written, await _figures(runtime))
                 self._looked_at = clock.elapsed()
             return self._text
 
@@ -41,10 +41,10 @@ class Scrape:
 @blueprint.get("/metrics")
 async def metrics(request: Request) -> HTTPResponse:
     """Tell what monitoring asks; never by payment, customer or merchant."""
-    house = house_of(request)
-    if not house.settings.metrics_open:
+    runtime = runtime_of(request)
+    if not runtime.settings.metrics_open:
         reader(request)
-    text: bytes = await request.app.ctx.scrape.text(house)
+    text: bytes = await request.app.ctx.scrape.text(runtime)
     return HTTPResponse(text, content_type=CONTENT_TYPE)
 
 
@@ -52,27 +52,27 @@ Figures = tuple[datetime, Gauges | None, Mapping[str, float], frozenset[str]]
 """Time of the scrape, what the ledger holds (None: it cannot be read), role -> last heartbeat (epoch s), currencies."""
 
 
-async def _figures(house: House) -> Figures:
+async def _figures(runtime: Runtime) -> Figures:
     """Read the ledger and the live processes.
 
     A ledger that cannot be read is reported by `pgw_ledger_up`, and its series are missing: a failed scrape would hide
     what this process knows by itself, and stale figures would pass for current ones.
     """
-    now = house.world.clock.now()
+    now = runtime.deps.clock.now()
     try:
-        ledger: Gauges | None = await house.ledger.read(gauges, now)
+        ledger: Gauges | None = await runtime.ledger.read(gauges, now)
     except LedgerUnavailable:
         ledger = None
     beats: dict[str, float] = {}
-    for each in house.pulse.everybody:
+    for each in runtime.refresher.processes:
         beats[each.role] = max(beats.get(each.role, 0.0), each.at)
-    enabled = (each for each in house.world.snapshot().gateways if each.is_enabled)
+    enabled = (each for each in runtime.deps.snapshot().gateways if each.is_enabled)
     currencies = frozenset(currency for each in enabled for currency in each.supported_currencies)
     return now, ledger, beats, currencies
 
 
 def _written(figures: Figures) -> bytes:
     # Imported here: `pgw serve` is ready sooner, and a server that is not scraped never pays for it.
-    from pgw.server.routes.exposition import Seen, written  # noqa: PLC0415
+    from pgw.server.routes.exposition import ScrapeFigures, written  # noqa: PLC0415
 
-    return written(Seen(*figures))
+    return written(ScrapeFigures(*figures))

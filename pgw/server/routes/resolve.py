@@ -11,9 +11,9 @@ from pgw.core.errors import Code, FieldError, PgwError
 from pgw.core.flow.verification.resolve import close_review, resolve
 from pgw.core.ledger.payment_reads import is_uuid
 from pgw.core.payment.payment import is_clean
-from pgw.core.writes.resolution import Evidence, Outcome, Resolution
+from pgw.core.writes.resolution import Evidence, Resolution, ResolvedAs
 from pgw.server.http.codec import invalid, json_answer, read_body
-from pgw.server.http.guards import admin, house_of
+from pgw.server.http.guards import admin, runtime_of
 
 blueprint = Blueprint("resolve")
 
@@ -25,7 +25,7 @@ class ResolveBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     the attempt keeps none of it.
     """
 
-    outcome: Outcome = field(name="as")
+    outcome: ResolvedAs = field(name="as")
     reason: Reason
     evidence: Evidence | None = None
     attempt_number: Annotated[int, Meta(ge=1, le=1000)] | None = None
@@ -43,12 +43,12 @@ async def resolve_one(request: Request, payment_id: str) -> HTTPResponse:
     if not is_uuid(payment_id):
         raise PgwError(Code.NOT_FOUND, "there is no such payment")
     said = Resolution(outcome=body.outcome, actor=actor, reason=body.reason, evidence=body.evidence)
-    house = house_of(request)
+    runtime = runtime_of(request)
     if body.attempt_number is None:
-        work = resolve(house.world, payment_id, said)
+        work = resolve(runtime.deps, payment_id, said)
     else:
-        work = close_review(house.world, payment_id, body.attempt_number, said)
-    return json_answer(await house.tasks.run(work))
+        work = close_review(runtime.deps, payment_id, body.attempt_number, said)
+    return json_answer(await runtime.tasks.run(work))
 
 
 def _check(body: ResolveBody) -> None:
@@ -57,7 +57,7 @@ def _check(body: ResolveBody) -> None:
         for pointer, texts in (("/reason", [body.reason]), ("/evidence", _texts(body.evidence)))
         if not all(map(is_clean, texts))
     ]
-    if body.attempt_number is not None and body.outcome is not Outcome.FAILURE:
+    if body.attempt_number is not None and body.outcome is not ResolvedAs.FAILURE:
         found.append(FieldError("/as", "must be FAILURE where it is about one attempt: its payment has ended"))
     if found:
         raise invalid(*found)

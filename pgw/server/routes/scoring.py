@@ -16,7 +16,7 @@ from pgw.core.routing.context import UNKNOWN_BANK, Context, SizeBand, size_band
 from pgw.core.routing.plan import Snapshot, make_plan
 from pgw.core.routing.score import Ranked, Scoring
 from pgw.server.http.codec import invalid, json_answer, read_body, read_query
-from pgw.server.http.guards import admin, house_of, reader
+from pgw.server.http.guards import admin, reader, runtime_of
 from pgw.server.http.names import method_named
 from pgw.server.routes.gateways import if_match
 
@@ -52,8 +52,8 @@ async def debug(request: Request) -> HTTPResponse:
     reader(request)
     query = read_query(request, ScoringQuery)
     _check(query)
-    world = house_of(request).world
-    now = world.clock.now()
+    deps = runtime_of(request).deps
+    now = deps.clock.now()
     context = Context(
         merchant_id=query.merchant_id,
         amount_minor=query.amount_minor,
@@ -64,7 +64,7 @@ async def debug(request: Request) -> HTTPResponse:
         hour=now.hour,
         day_of_month=now.day,
     )
-    plan = make_plan(context, world.snapshot(), 0, now)
+    plan = make_plan(context, deps.snapshot(), 0, now)
     return json_answer(Ranking(input=context, ranked=plan.ranked, excluded=plan.excluded))
 
 
@@ -84,7 +84,7 @@ def _check(query: ScoringQuery) -> None:
 async def config(request: Request) -> HTTPResponse:
     """Show the scoring configuration; its version is the ETag."""
     reader(request)
-    return _shown(await house_of(request).snapshots.refresh())
+    return _response(await runtime_of(request).snapshots.refresh())
 
 
 @blueprint.put("/scoring/config")
@@ -94,13 +94,13 @@ async def replace(request: Request) -> HTTPResponse:
     scoring = read_body(request, _SCORING)
     if found := _faults(scoring):
         raise invalid(*found)
-    snapshots = house_of(request).snapshots
-    return _shown(
+    snapshots = runtime_of(request).snapshots
+    return _response(
         await snapshots.configure(SCORING, lambda _: scoring, actor, "set scoring configuration", if_match(request))
     )
 
 
-def _shown(snapshot: Snapshot) -> HTTPResponse:
+def _response(snapshot: Snapshot) -> HTTPResponse:
     return json_answer(snapshot.scoring, headers={"ETag": f'"{snapshot.versions.get(SCORING, 0)}"'})
 
 

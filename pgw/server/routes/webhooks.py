@@ -11,14 +11,14 @@ from pgw.core.ledger.configuration import RAZORPAY
 from pgw.core.ledger.webhooks import RECEIVE, receiving
 from pgw.core.verification.webhook import digest_of, is_in_window, is_signed
 from pgw.server.http.codec import invalid, json_answer
-from pgw.server.http.guards import house_of
+from pgw.server.http.guards import runtime_of
 
 blueprint = Blueprint("webhooks")
 
 SIGNATURE = "x-razorpay-signature"
 
 
-class Received(Struct, frozen=True):
+class WebhookReceipt(Struct, frozen=True):
     """A webhook is kept: by this request, or by an earlier one with the same body."""
 
     status: Literal["received", "duplicate"]
@@ -31,8 +31,8 @@ async def receive(request: Request, gateway_id: str) -> HTTPResponse:
     The signature is checked before anything is read. The body is neither kept nor logged, so it is not searched for
     card data: a gateway may well name the last digits of a card.
     """
-    house = house_of(request)
-    secrets = house.settings.razorpay_webhook_secrets if gateway_id == RAZORPAY.gateway_id else ()
+    runtime = runtime_of(request)
+    secrets = runtime.settings.razorpay_webhook_secrets if gateway_id == RAZORPAY.gateway_id else ()
     if not secrets:
         raise PgwError(Code.NOT_FOUND, "no webhooks are taken here; RAZORPAY_WEBHOOK_SECRET enables those of razorpay")
     body: bytes = request.body
@@ -42,9 +42,9 @@ async def receive(request: Request, gateway_id: str) -> HTTPResponse:
     notice = notice_in(body)
     if notice is None:
         raise PgwError(Code.INVALID_REQUEST, "the body is signed, but is no event of this gateway")
-    now = house.world.clock.now()
+    now = runtime.deps.clock.now()
     if not is_in_window(notice.occurred_at, now):
         raise invalid(FieldError("/created_at", "is too long ago, or in the future"))
     item = receiving(gateway_id, digest_of(body), notice, now)
-    is_new = await house.tasks.run(house.ledger.commit(RECEIVE, item))
-    return json_answer(Received("received" if is_new else "duplicate"))
+    is_new = await runtime.tasks.run(runtime.ledger.commit(RECEIVE, item))
+    return json_answer(WebhookReceipt("received" if is_new else "duplicate"))

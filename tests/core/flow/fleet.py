@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from random import Random
 
-from pgw.core.breakers.admission import WELL, Standing, standing
-from pgw.core.breakers.breaker import Admission, Breaker, Key, Rules, Sign, View
+from pgw.core.breakers.admission import ADMITTED, Admission, admission_of
+from pgw.core.breakers.breaker import Breaker, CallOutcome, Key, Permit, Rules, View
 from pgw.core.breakers.override import Override
 from pgw.core.flow.breakers.circuit import Breakers
-from pgw.core.hot.in_process import InProcess
-from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
+from pgw.core.hot.in_process import InProcessHotState
+from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
 from tests.doubles import NOON, VirtualClock
 
 KEY: Key = ("g1", "UPI")
@@ -22,7 +22,7 @@ class Store:
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
-        self._inner = InProcess(clock)
+        self._inner = InProcessHotState(clock)
         self.is_down = False
         self.is_contended = False
         self.reads = 0
@@ -30,14 +30,14 @@ class Store:
 
     def flush(self) -> None:
         """Lose everything."""
-        self._inner = InProcess(self._clock)
+        self._inner = InProcessHotState(self._clock)
 
-    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         await self._travel()
         self.reads += 1
         return await self._inner.read_breakers(keys)
 
-    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+    async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
         await self._travel()
         self.swaps += 1
         return not self.is_contended and await self._inner.swap_breaker(key, held, value)
@@ -80,22 +80,22 @@ class Process:
         """The one breaker of these tests."""
         return self.breakers.views()[KEY]
 
-    def standing(self) -> Standing:
+    def standing(self) -> Admission:
         """Judge it as a decision would now."""
         view = self.breakers.views().get(KEY)
-        return standing(view, self.overrides.get(KEY), self.clock.now(), self.rules)
+        return admission_of(view, self.overrides.get(KEY), self.clock.now(), self.rules)
 
-    async def admit(self) -> Admission | None:
+    async def admit(self) -> Permit | None:
         return await self.breakers.admit(KEY, self.standing(), LEASE_S)
 
-    async def call(self, *signs: Sign, latency_ms: int = 20) -> None:
+    async def call(self, *signs: CallOutcome, latency_ms: int = 20) -> None:
         """Make one call after the other, each of which is admitted, with these outcomes."""
         for sign in signs:
-            admission = await self.breakers.admit(KEY, WELL, LEASE_S)
+            admission = await self.breakers.admit(KEY, ADMITTED, LEASE_S)
             assert admission is not None
             self.breakers.record(admission, sign, latency_ms)
 
-    async def probe(self, *signs: Sign) -> None:
+    async def probe(self, *signs: CallOutcome) -> None:
         """Send one probe after the other, each of which is admitted."""
         for sign in signs:
             admission = await self.admit()

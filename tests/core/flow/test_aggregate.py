@@ -11,9 +11,9 @@ import pytest
 from pgw.core.errors import PgwError
 from pgw.core.events import Corrects, Event
 from pgw.core.flow.metrics.consume import MAX_BANKS, MAX_DELIVERIES, OTHER, Counter, Tail, horizon
-from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.leader import SoleLeader
 from pgw.core.flow.metrics.relay import Relay
-from pgw.core.hot.in_process import InProcess
+from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.hot.stream import Lag
 from pgw.core.ledger.outbox import NOTHING, REQUEUE, dead
 from pgw.core.metrics.counters import Increments, fold, parse_field, slice_of
@@ -92,7 +92,7 @@ def test_counting_anew_begins_with_a_whole_minute_an_hour_back() -> None:
 
 
 async def _published(ledger: Ledger) -> None:
-    await Relay(ledger, LEDGER_ID, Alone(), VirtualClock()).step()
+    await Relay(ledger, LEDGER_ID, SoleLeader(), VirtualClock()).step()
 
 
 def test_the_tail_counts_all_that_is_published_and_nothing_twice(database: str) -> None:
@@ -100,7 +100,7 @@ def test_the_tail_counts_all_that_is_published_and_nothing_twice(database: str) 
 
     async def scenario() -> None:
         clock = VirtualClock(LATER)
-        hot = InProcess(clock)
+        hot = InProcessHotState(clock)
         async with opened(database) as ledger:
             tail = Tail(ledger, hot, clock)
             assert await tail.step() == 0
@@ -111,7 +111,7 @@ def test_the_tail_counts_all_that_is_published_and_nothing_twice(database: str) 
                 await _published(ledger)
                 assert await tail.step() == 100
                 assert counted(events[: start + 100]) == await held(hot)
-            fresh = InProcess(clock)
+            fresh = InProcessHotState(clock)
             assert await Tail(ledger, fresh, clock).step() == 700
             assert counted(events) == await held(fresh)
 
@@ -126,7 +126,7 @@ def test_a_tail_that_is_behind_says_so(database: str) -> None:
         async with opened(database) as ledger:
             for _ in range(6):
                 await _published(ledger)
-            tail = Tail(ledger, InProcess(clock), clock)
+            tail = Tail(ledger, InProcessHotState(clock), clock)
             assert not tail.caught_up
             assert await tail.step() == 5000
             assert not tail.caught_up
@@ -142,8 +142,8 @@ def test_a_tail_that_is_told_of_nothing_new_reads_nothing(database: str) -> None
     async def scenario() -> None:
         clock = VirtualClock(LATER)
         async with opened(database) as ledger:
-            relay, troubled = Relay(ledger, LEDGER_ID, Alone(), clock), Troubled(ledger)
-            tail = Tail(troubled, InProcess(clock), clock, last=lambda: relay.last)
+            relay, troubled = Relay(ledger, LEDGER_ID, SoleLeader(), clock), Troubled(ledger)
+            tail = Tail(troubled, InProcessHotState(clock), clock, last=lambda: relay.last)
             await relay.step()
             assert await tail.step() == 20
             troubled.unreadable = True
@@ -168,7 +168,7 @@ def test_the_tail_begins_an_hour_back_and_corrects_no_slice_it_has_not_counted(d
     async def scenario() -> None:
         async with opened(database) as ledger:
             await _published(ledger)
-            hot = InProcess(clock)
+            hot = InProcessHotState(clock)
             assert await Tail(ledger, hot, clock).step() <= 6 + 256
             assert counted(attempted(n, young) for n in range(5)) == await held(hot)
 
@@ -181,7 +181,7 @@ def test_the_tail_gives_an_event_up_after_five_tries_while_the_others_flow(datab
 
     async def scenario() -> None:
         clock = VirtualClock(LATER)
-        hot = InProcess(clock)
+        hot = InProcessHotState(clock)
         async with opened(database) as ledger:
             tail = Tail(ledger, hot, clock)
             await _published(ledger)
@@ -204,7 +204,7 @@ def test_a_ledger_that_fails_in_the_middle_makes_the_tail_count_nothing_twice(da
 
     async def scenario() -> None:
         clock = VirtualClock(LATER)
-        hot = InProcess(clock)
+        hot = InProcessHotState(clock)
         async with opened(database) as ledger:
             await _published(ledger)
             troubled = Troubled(ledger)
@@ -228,14 +228,14 @@ def test_consumers_share_the_work_and_count_each_event_once(database: str, redis
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url, VirtualClock(NOON - timedelta(hours=2))) as world:
-            await world.relay().step()
-            consumers = [world.consumer(f"worker-{n}") for n in range(3)]
+        async with circle(database, redis_url, VirtualClock(NOON - timedelta(hours=2))) as deps:
+            await deps.relay().step()
+            consumers = [deps.consumer(f"worker-{n}") for n in range(3)]
             counts = await asyncio.gather(*(each.step() for each in consumers))
             assert sum(counts) >= 1200
-            await world.settled("worker-0", "worker-1", "worker-2")
-            assert counted(events) == await world.held()
-            assert await world.stream.lag() == Lag(0, 0, 0)
+            await deps.settled("worker-0", "worker-1", "worker-2")
+            assert counted(events) == await deps.held()
+            assert await deps.stream.lag() == Lag(0, 0, 0)
 
     asyncio.run(scenario())
 
@@ -244,14 +244,14 @@ def test_a_consumer_that_waits_counts_what_comes(database: str, redis_url: str) 
     events = some(30)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
-            waiting = asyncio.create_task(world.consumer().step(wait_ms=30_000))
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
+            waiting = asyncio.create_task(deps.consumer().step(wait_ms=30_000))
             put(database, events)
-            assert await world.relay().step() == 30
+            assert await deps.relay().step() == 30
             assert await waiting == 30
-            assert counted(events) == await world.held()
-            assert await world.consumer().step(wait_ms=1) == 0
+            assert counted(events) == await deps.held()
+            assert await deps.consumer().step(wait_ms=1) == 0
 
     asyncio.run(scenario())
 
@@ -262,15 +262,15 @@ def test_what_a_dead_consumer_held_is_counted_by_another_once(database: str, red
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
-            taken = await world.stream.deliver("dead-1", 10, 0)
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
+            taken = await deps.stream.deliver("dead-1", 10, 0)
             batch = Counter().count((each.number, each.event) for each in taken)
-            assert await world.stream.apply("dead-1", batch.numbers, batch.increments) == frozenset()
-            assert len(await world.stream.deliver("dead-2", 10, 0)) == 10
+            assert await deps.stream.apply("dead-1", batch.numbers, batch.increments) == frozenset()
+            assert len(await deps.stream.deliver("dead-2", 10, 0)) == 10
             assert pending(redis_url) == 10
-            assert await world.consumer().step() == 20
-            assert counted(events) == await world.held()
+            assert await deps.consumer().step() == 20
+            assert counted(events) == await deps.held()
             assert pending(redis_url) == 0
 
     asyncio.run(scenario())
@@ -282,17 +282,17 @@ def test_a_consumer_that_slept_counts_nothing_that_another_took(database: str, r
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
-            sleeper = world.consumer("sleeper")
-            in_hand = await world.stream.deliver("sleeper", 10, 0)
-            taken = await world.stream.claim("another", 0, 4)
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
+            sleeper = deps.consumer("sleeper")
+            in_hand = await deps.stream.deliver("sleeper", 10, 0)
+            taken = await deps.stream.claim("another", 0, 4)
             batch = Counter().count((each.number, each.event) for each in taken)
-            assert await world.stream.apply("another", batch.numbers, batch.increments) == frozenset()
+            assert await deps.stream.apply("another", batch.numbers, batch.increments) == frozenset()
             assert await sleeper._take(in_hand) == 6
-            assert counted(events) == await world.held()
+            assert counted(events) == await deps.held()
             assert await sleeper._take(in_hand) == 0
-            assert counted(events) == await world.held()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -304,22 +304,22 @@ def test_poison_is_dead_after_five_deliveries_while_the_rest_flows(
     put(database, [*events[:20], POISON, *events[20:40]])
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            consumer = world.consumer()
-            await world.relay().step()
+        async with circle(database, redis_url) as deps:
+            consumer = deps.consumer()
+            await deps.relay().step()
             for delivery in range(1, MAX_DELIVERIES + 1):
-                assert await world.ledger.read(dead) == []
+                assert await deps.ledger.read(dead) == []
                 assert await consumer.step() == (40 if delivery == 1 else 0)
-                assert counted(events[:40]) == await world.held()
-                world.clock.advance(1)
-            (found,) = await world.ledger.read(dead)
+                assert counted(events[:40]) == await deps.held()
+                deps.clock.advance(1)
+            (found,) = await deps.ledger.read(dead)
             assert (found.published, found.reason[:15]) == (21, "ValidationError")
-            assert ask_redis(redis_url, "XLEN", world.stream.dead_key) == "1"
+            assert ask_redis(redis_url, "XLEN", deps.stream.dead_key) == "1"
             assert pending(redis_url) == 0
             put(database, events[40:])
-            await world.settled()
-            assert counted(events) == await world.held()
-            lag, buried = await world.stream.lag(), ask_redis(redis_url, "XLEN", world.stream.dead_key)
+            await deps.settled()
+            assert counted(events) == await deps.held()
+            lag, buried = await deps.stream.lag(), ask_redis(redis_url, "XLEN", deps.stream.dead_key)
             said = (
                 f"dead after {MAX_DELIVERIES} tries, {buried} put aside; {len(events)} others counted,"
                 f" {lag.waiting + lag.pending} waiting; {len(violations(database))} violations"
@@ -334,21 +334,21 @@ def test_a_burial_waits_for_the_ledger(database: str, redis_url: str) -> None:
     put(database, [POISON])
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            troubled = Troubled(world.ledger)
-            consumer = world.consumer(ledger=troubled)
-            await world.relay().step()
+        async with circle(database, redis_url) as deps:
+            troubled = Troubled(deps.ledger)
+            consumer = deps.consumer(ledger=troubled)
+            await deps.relay().step()
             for _ in range(MAX_DELIVERIES - 1):
                 await consumer.step()
-                world.clock.advance(1)
+                deps.clock.advance(1)
             troubled.trouble["die"] = Trouble.AWAY
             with pytest.raises(PgwError):
                 await consumer.step()
             assert pending(redis_url) == 1
-            world.clock.advance(1)
+            deps.clock.advance(1)
             await consumer.step()
             assert pending(redis_url) == 0
-            assert len(await world.ledger.read(dead)) == 1
+            assert len(await deps.ledger.read(dead)) == 1
 
     asyncio.run(scenario())
 
@@ -359,18 +359,18 @@ def test_a_requeued_event_is_counted_once_its_fault_is_mended(database: str, red
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            old = world.consumer(counter=Counter(_moody))
-            await world.relay().step()
+        async with circle(database, redis_url) as deps:
+            old = deps.consumer(counter=Counter(_moody))
+            await deps.relay().step()
             for _ in range(MAX_DELIVERIES):
                 await old.step()
-                world.clock.advance(1)
-            assert await world.ledger.commit(REQUEUE, {"published": 6}) is True
-            await world.settled()
-            assert counted(events) == await world.held()
+                deps.clock.advance(1)
+            assert await deps.ledger.commit(REQUEUE, {"published": 6}) is True
+            await deps.settled()
+            assert counted(events) == await deps.held()
             ask_redis(redis_url, "FLUSHDB")
-            await world.settled()
-            assert counted(events) == await world.held()
+            await deps.settled()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -380,14 +380,14 @@ def test_tail_consumer_and_recount_agree(database: str, redis_url: str) -> None:
     put(database, [*events[:300], POISON, *events[300:]])
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.settled("worker-1", "worker-2")
-            alone = InProcess(world.clock)
-            await Tail(world.ledger, alone, world.clock).step()
-            by_consumers = await world.held()
+        async with circle(database, redis_url) as deps:
+            await deps.settled("worker-1", "worker-2")
+            alone = InProcessHotState(deps.clock)
+            await Tail(deps.ledger, alone, deps.clock).step()
+            by_consumers = await deps.held()
             ask_redis(redis_url, "FLUSHDB")
-            await world.relay().step()
-            recounted = await world.held()
+            await deps.relay().step()
+            recounted = await deps.held()
             assert counted(events) == by_consumers == await held(alone) == recounted
 
     asyncio.run(scenario())

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breakers.admission import Standing
-from pgw.core.breakers.breaker import Admission, Breaker, Cause, Sign, State
+from pgw.core.breakers.admission import Admission
+from pgw.core.breakers.breaker import Breaker, CallOutcome, Permit, State, TransitionCause
 from pgw.core.breakers.override import Override
 from pgw.core.breakers.transition import MOST_PROBES, WELL_AFTER
-from pgw.core.breakers.window import NOTHING_SEEN
+from pgw.core.breakers.window import NO_CALLS
 from pgw.core.flow.breakers import transition_log as untold
 from pgw.core.flow.breakers.circuit import MAX_SWAPS
 from pgw.core.flow.breakers.local_and_shared import MAX_REPORTS, VOTE_EVERY_S
 from pgw.core.ledger.breaker_history import TRANSITION
 from pgw.core.ledger.engine.phase import Phase
-from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine.writer import LedgerUnavailable, WriteRefused
 from tests.core.flow.fleet import KEY, LEASE_S, Fleet, Process
 from tests.doubles import NOON
 
-GOOD, FAILED, NOT_SENT, NOTHING = Sign.GOOD, Sign.FAILED, Sign.NOT_SENT, Sign.NOTHING
+GOOD, FAILED, NOT_SENT, NOTHING = CallOutcome.GOOD, CallOutcome.FAILED, CallOutcome.NOT_SENT, CallOutcome.NOTHING
 OPEN_S = 36.0
 """Longer than the first open time, jitter included."""
 
@@ -71,7 +71,7 @@ def test_a_trip_holds_from_the_next_decision_on() -> None:
         assert (process.standing().state, process.changes) == (State.OPEN, 1)
         assert await process.admit() is None
         view = process.view
-        assert (view.cause, view.epoch, view.closed_at) == (Cause.NOT_SENT_IN_A_ROW, 1, None)
+        assert (view.cause, view.epoch, view.closed_at) == (TransitionCause.NOT_SENT_IN_A_ROW, 1, None)
         assert (view.since, view.incident) == (NOON + timedelta(seconds=1), (NOON, None))
         assert view.until is not None
         assert 24.0 <= (view.until - view.since).total_seconds() <= OPEN_S
@@ -103,9 +103,9 @@ def test_alone_it_is_probed_by_three_and_comes_back_with_a_slow_start() -> None:
         assert process.breakers.in_flight() == {}
         now = process.clock.now()
         assert (process.view.closed_at, process.view.incident) == (now, (NOON, now))
-        assert process.standing() == Standing(State.CLOSED, 0.1)
+        assert process.standing() == Admission(State.CLOSED, 0.1)
         fleet.advance(20.0)
-        assert process.standing() == Standing(State.CLOSED, 1.0)
+        assert process.standing() == Admission(State.CLOSED, 1.0)
         assert (fleet.store.reads, fleet.store.swaps, process.breakers.as_of) == (0, 0, None)
 
     run(scenario())
@@ -124,7 +124,7 @@ def test_what_was_called_before_a_move_says_nothing_after_it() -> None:
             assert admission is not None
             process.breakers.record(admission, FAILED, 20)
         assert process.standing().state is State.CLOSED
-        assert process.breakers.local_figures(KEY) == NOTHING_SEEN
+        assert process.breakers.local_figures(KEY) == NO_CALLS
         assert process.breakers.in_flight() == {}
 
     run(scenario())
@@ -136,10 +136,10 @@ def test_a_call_in_spite_of_an_open_breaker_moves_nothing() -> None:
     async def scenario() -> None:
         (process,) = Fleet(shared=False).processes
         for _ in range(100):
-            process.breakers.record(Admission(KEY, State.OPEN, -1), FAILED, 20)
+            process.breakers.record(Permit(KEY, State.OPEN, -1), FAILED, 20)
         assert process.breakers.views() == {}
         assert process.breakers.in_flight() == {}
-        assert process.breakers.local_figures(KEY) == NOTHING_SEEN
+        assert process.breakers.local_figures(KEY) == NO_CALLS
 
     run(scenario())
 
@@ -148,13 +148,13 @@ def test_a_forced_closed_breaker_is_called_and_still_judged() -> None:
     async def scenario() -> None:
         (process,) = Fleet(shared=False).processes
         for _ in range(10):
-            admission = await process.breakers.admit(KEY, Standing(State.FORCED_CLOSED), LEASE_S)
+            admission = await process.breakers.admit(KEY, Admission(State.FORCED_CLOSED), LEASE_S)
             assert admission is not None
             assert admission.state is State.FORCED_CLOSED
             process.breakers.record(admission, FAILED, 20)
         assert process.view.state is State.OPEN
-        assert await process.breakers.admit(KEY, Standing(State.FORCED_CLOSED), LEASE_S) is not None
-        assert await process.breakers.admit(KEY, Standing(State.FORCED_OPEN), LEASE_S) is None
+        assert await process.breakers.admit(KEY, Admission(State.FORCED_CLOSED), LEASE_S) is not None
+        assert await process.breakers.admit(KEY, Admission(State.FORCED_OPEN), LEASE_S) is None
 
     run(scenario())
 
@@ -165,7 +165,7 @@ def test_forced_calls_do_not_make_one_process_leave_what_all_have_left() -> None
         process = fleet.processes[0]
         before = len(process.breakers.transitions)
         for _ in range(20):
-            admission = await process.breakers.admit(KEY, Standing(State.FORCED_CLOSED), LEASE_S)
+            admission = await process.breakers.admit(KEY, Admission(State.FORCED_CLOSED), LEASE_S)
             assert admission is not None
             process.breakers.record(admission, FAILED, 20)
         await fleet.step()
@@ -307,9 +307,9 @@ def test_good_probes_of_several_processes_close_it_for_all() -> None:
         assert states(fleet) == [State.CLOSED] * 3
         for hours, each in enumerate(fleet.processes):
             closed_at = NOON + timedelta(hours=hours, seconds=OPEN_S)
-            assert (each.view.closed_at, each.view.cause) == (closed_at, Cause.PROBES_PASSED)
+            assert (each.view.closed_at, each.view.cause) == (closed_at, TransitionCause.PROBES_PASSED)
             assert each.view.incident == (NOON + timedelta(hours=hours), closed_at)
-            assert each.standing().admission == pytest.approx(0.1)
+            assert each.standing().share == pytest.approx(0.1)
 
     run(scenario())
 
@@ -324,7 +324,7 @@ def test_failed_probes_open_it_again_for_all() -> None:
         await fleet.processes[0].probe(FAILED)
         await fleet.step()
         assert states(fleet) == [State.OPEN] * 2
-        assert fleet.processes[1].view.cause == Cause.PROBES_FAILED
+        assert fleet.processes[1].view.cause == TransitionCause.PROBES_FAILED
 
     run(scenario())
 
@@ -379,11 +379,11 @@ def test_alone_too_twenty_good_calls_make_it_well() -> None:
         (process,) = fleet.processes
         await process.probe(*[GOOD] * 3)
         fleet.advance(20.0)
-        levels = process.breakers._of(KEY)
+        both = process.breakers._of(KEY)
         await process.call(*[GOOD] * (WELL_AFTER - 1))
-        assert levels.local.trips == 1
+        assert both.local.trips == 1
         await process.call(GOOD)
-        assert (levels.local.trips, levels.successes) == (0, 0)
+        assert (both.local.trips, both.successes) == (0, 0)
 
     run(scenario())
 
@@ -626,7 +626,7 @@ def test_what_waits_for_the_store_is_bounded() -> None:
         fleet = await opened()
         (process,) = fleet.processes
         for number in range(1000):
-            process.breakers.record(Admission(KEY, State.HALF_OPEN, 1, f"gone-{number}"), GOOD, 20)
+            process.breakers.record(Permit(KEY, State.HALF_OPEN, 1, f"gone-{number}"), GOOD, 20)
         assert len(process.breakers._of(KEY).reports) == MAX_REPORTS
         await fleet.step()
         assert len(process.breakers._of(KEY).reports) == 0
@@ -680,7 +680,7 @@ def test_each_shared_move_is_told_by_one_process_and_each_own_by_its_own() -> No
         await fleet.step()
         ledger = Paper()
         for each in fleet.processes:
-            await each.breakers.tell(ledger)
+            await each.breakers.publish(ledger)
         shared = sorted(each for each in told(ledger.kept) if each[0] == "shared")
         assert shared == [
             ("shared", "CLOSED", "OPEN", 1),
@@ -700,13 +700,13 @@ def test_no_move_is_lost_while_the_ledger_is_away() -> None:
         fleet = await opened(shared=False)
         (process,) = fleet.processes
         await process.probe(*[GOOD] * 3)
-        refused = ItemRefused(TRANSITION, ValueError())
+        refused = WriteRefused(TRANSITION, ValueError())
         ledger = Paper(None, LedgerUnavailable("away", written=None), None, refused)
         with pytest.raises(LedgerUnavailable):
-            await process.breakers.tell(ledger)
+            await process.breakers.publish(ledger)
         assert [each.was for each in process.breakers.transitions] == [State.OPEN, State.HALF_OPEN]
         # A transition that the ledger refuses for good holds nobody else up.
-        await process.breakers.tell(ledger)
+        await process.breakers.publish(ledger)
         assert told(ledger.kept) == [("shared", "CLOSED", "OPEN", 1), ("shared", "OPEN", "HALF_OPEN", 2)]
         assert len(process.breakers.transitions) == 0
         breaker = ledger.kept[0]["breaker"]
@@ -737,7 +737,7 @@ def test_a_move_that_is_dropped_while_it_is_told_takes_no_other_with_it(monkeypa
         (process,) = fleet.processes
         ledger = Paper()
         await process.call(*[FAILED] * 10)
-        telling = asyncio.create_task(process.breakers.tell(ledger))
+        telling = asyncio.create_task(process.breakers.publish(ledger))
         await asyncio.sleep(0)
         fleet.advance(OPEN_S)
         await process.probe(*[GOOD] * 3)
@@ -751,7 +751,7 @@ def test_a_move_that_is_dropped_while_it_is_told_takes_no_other_with_it(monkeypa
     run(scenario())
 
 
-async def _some_calls(process: Process, rng: Random, is_sick: bool, under_way: list[Admission]) -> None:
+async def _some_calls(process: Process, rng: Random, is_sick: bool, under_way: list[Permit]) -> None:
     """Make a few calls at once, and answer some of those that are under way."""
     granted = await asyncio.gather(*(process.admit() for _ in range(rng.randrange(6))))
     under_way += [each for each in granted if each is not None]
@@ -768,7 +768,7 @@ def test_in_any_order_of_things_probes_stay_few_and_a_recovered_gateway_is_regai
     async def scenario() -> None:
         rng = Random(seed)
         fleet = Fleet(4)
-        under_way: dict[str, list[Admission]] = {each.name: [] for each in fleet.processes}
+        under_way: dict[str, list[Permit]] = {each.name: [] for each in fleet.processes}
         epochs = dict.fromkeys(under_way, 0)
         for turn in range(300):
             is_sick = (turn // 60) % 2 == 0
@@ -795,7 +795,7 @@ def test_in_any_order_of_things_probes_stay_few_and_a_recovered_gateway_is_regai
             await fleet.step()
             fleet.advance(1.0)
         assert states(fleet) == [State.CLOSED] * 4
-        assert [each.standing().admission for each in fleet.processes] == [1.0] * 4
+        assert [each.standing().share for each in fleet.processes] == [1.0] * 4
         assert (await fleet.store.value()).trips == 0
 
     run(scenario())

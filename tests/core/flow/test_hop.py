@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from pgw.core.breakers.admission import Panic, Standing
-from pgw.core.breakers.breaker import Sign, State
+from pgw.core.breakers.admission import Admission, Panic
+from pgw.core.breakers.breaker import CallOutcome, State
 from pgw.core.breakers.override import Override
 from pgw.core.errors import Code, PgwError
 from pgw.core.flow.payments.next_gateway import OUTSIDE_EPOCHS
@@ -42,7 +42,7 @@ def test_a_first_gateway_without_a_probe_left_is_planned_without(stage: Stage) -
         assert seen(await play.attempts(taken)) == [(1, "g2", "SUCCESS", None)]
         plan = await play.plan(taken)
         assert (ranked(plan), plan.excluded) == (["g2"], (Excluded("g1", Reason.BREAKER_OPEN),))
-        assert plan.standings == {"g1": Standing(State.OPEN)}
+        assert plan.admissions == {"g1": Admission(State.OPEN)}
         assert await play.is_as_answered(taken)
 
     stage.run(scenario())
@@ -75,7 +75,7 @@ def test_when_every_breaker_denies_a_known_key_is_still_answered(stage: Stage, s
         again = await play.pay()
         assert (again.payment, again.replayed) == (first.payment, True)
         with pytest.raises(PgwError) as refusal:
-            await take(play.scene.world, request_of(amount_minor=5), "key")
+            await take(play.scene.deps, request_of(amount_minor=5), "key")
         assert refusal.value.code is Code.IDEMPOTENCY_KEY_REUSED
         with pytest.raises(PgwError) as refusal:
             await play.pay("another key")
@@ -134,8 +134,8 @@ def test_a_gateway_denied_at_a_turn_leaves_no_attempt_and_the_stored_plan_withou
             (2, "g3", "SUCCESS", None),
         ]
         before, after = stored
-        assert (ranked(before), before.standings) == (["g1", "g2", "g3"], {"g2": Standing(State.HALF_OPEN)})
-        assert (ranked(after), after.standings) == (["g1", "g3"], {"g2": Standing(State.OPEN)})
+        assert (ranked(before), before.admissions) == (["g1", "g2", "g3"], {"g2": Admission(State.HALF_OPEN)})
+        assert (ranked(after), after.admissions) == (["g1", "g3"], {"g2": Admission(State.OPEN)})
         assert after.excluded == (Excluded("g2", Reason.BREAKER_OPEN),)
         assert await play.plan(taken) == after
         assert await play.is_as_answered(taken)
@@ -204,22 +204,22 @@ def test_when_all_that_were_announced_are_not_sent_or_skipped_no_gateway_was_ava
     stage.run(scenario())
 
 
-SIGNS: list[tuple[Verdict, Sign]] = [
-    (CAPTURED, Sign.GOOD),
-    (ACTION, Sign.GOOD),
-    (GATEWAY_DECLINE, Sign.FAILED),
-    (CUSTOMER_DECLINE, Sign.NOTHING),
-    (FinalDecline("PAYMENT_CANCELLED"), Sign.NOTHING),
-    (NOT_SENT, Sign.NOTHING),
-    (NotSent("NOT_SENT_REFUSED", Blame.GATEWAY), Sign.NOT_SENT),
-    (UNKNOWN, Sign.TIMED_OUT),
-    (Unknown("DEEMED", Blame.BANK), Sign.NOTHING),
+SIGNS: list[tuple[Verdict, CallOutcome]] = [
+    (CAPTURED, CallOutcome.GOOD),
+    (ACTION, CallOutcome.GOOD),
+    (GATEWAY_DECLINE, CallOutcome.FAILED),
+    (CUSTOMER_DECLINE, CallOutcome.NOTHING),
+    (FinalDecline("PAYMENT_CANCELLED"), CallOutcome.NOTHING),
+    (NOT_SENT, CallOutcome.NOTHING),
+    (NotSent("NOT_SENT_REFUSED", Blame.GATEWAY), CallOutcome.NOT_SENT),
+    (UNKNOWN, CallOutcome.TIMED_OUT),
+    (Unknown("DEEMED", Blame.BANK), CallOutcome.NOTHING),
 ]
 
 
 @pytest.mark.parametrize(("verdict", "sign"), SIGNS, ids=lambda each: getattr(each, "error_code", None))
 def test_what_came_of_a_call_is_told_to_the_breaker_that_admitted_it(
-    stage: Stage, verdict: Verdict, sign: Sign
+    stage: Stage, verdict: Verdict, sign: CallOutcome
 ) -> None:
     play = Play(stage.ledger, {"g1": [Act(verdict, takes_s=0.25)]})
 
@@ -269,7 +269,7 @@ def test_in_panic_the_least_bad_is_called_outside_its_breaker(stage: Stage) -> N
         assert shown.circuit_breaker_state == State.OPEN
         assert play.doors.given == []
         ((admission, sign),) = play.doors.recorded
-        assert (admission.key, admission.epoch, sign) == (("g1", METHOD), OUTSIDE_EPOCHS, Sign.FAILED)
+        assert (admission.key, admission.epoch, sign) == (("g1", METHOD), OUTSIDE_EPOCHS, CallOutcome.FAILED)
         assert ranked(await play.plan(taken)) == ["g1"]
 
     stage.run(scenario())
@@ -286,6 +286,6 @@ def test_in_panic_a_probe_is_not_asked_for_twice(stage: Stage) -> None:
         taken = await play.pay()
         assert (asked, play.scene.charges) == (["g1", "g2"], [("g1", 1)])
         plan = await play.plan(taken)
-        assert (ranked(plan), plan.standings) == (["g1"], dict.fromkeys(known, Standing(State.OPEN)))
+        assert (ranked(plan), plan.admissions) == (["g1"], dict.fromkeys(known, Admission(State.OPEN)))
 
     stage.run(scenario())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breakers.breaker import Sign, State
+from pgw.core.breakers.breaker import CallOutcome, State
 from pgw.core.payment.outcome import Verdict
 from pgw.core.payment.payment import Status
 from pgw.core.routing.policy import RetryPolicy
@@ -92,7 +92,10 @@ def test_a_probe_granted_too_late_is_given_back_and_nobody_is_called(
         taken = await play.pay()
         assert taken.payment.status is (Status.SUCCESS if called else Status.FAILURE)
         assert play.scene.charges == [("g1", 1), ("g2", 2)][: 1 + called]
-        assert play.doors.signs == [("g1", Sign.FAILED), ("g2", Sign.GOOD if called else Sign.NOTHING)]
+        assert play.doors.signs == [
+            ("g1", CallOutcome.FAILED),
+            ("g2", CallOutcome.GOOD if called else CallOutcome.NOTHING),
+        ]
         assert await play.is_as_answered(taken)
 
     stage.run(scenario())
@@ -111,7 +114,10 @@ def test_a_ledger_that_takes_its_time_over_a_skipped_gateway_uses_up_the_budget_
     async def scenario() -> None:
         taken = await play.pay()
         assert taken.payment.status is (Status.SUCCESS if called else Status.FAILURE)
-        assert play.doors.signs == [("g1", Sign.FAILED), ("g3", Sign.GOOD if called else Sign.NOTHING)]
+        assert play.doors.signs == [
+            ("g1", CallOutcome.FAILED),
+            ("g3", CallOutcome.GOOD if called else CallOutcome.NOTHING),
+        ]
         assert taken.payment.attempts_made == 1 + called
         assert await play.is_as_answered(taken)
 

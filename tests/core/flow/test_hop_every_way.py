@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pgw.core.breakers.admission import Panic
-from pgw.core.breakers.breaker import Sign, State, View
+from pgw.core.breakers.breaker import CallOutcome, State, View
 from pgw.core.errors import PgwError
 from pgw.core.flow.payments.next_gateway import OUTSIDE_EPOCHS
 from pgw.core.flow.payments.replay import Taken
@@ -97,14 +97,14 @@ def test_every_leave_to_call_is_told_of_exactly_once_whatever_happens(
         play = Play(ledger, acts, planned, denied=denied, tokens=tokens, seed=2 * number, scoring=scoring)
         play.doors.when_asked = lambda name: play.scene.clock.advance(9.0 if name == slow else 0.0)
         if is_known:
-            await take(scene_of(stage.ledger, {"g9": []}, seed=2 * number + 1).world, request_of(), key)
+            await take(scene_of(stage.ledger, {"g9": []}, seed=2 * number + 1).deps, request_of(), key)
 
         async def learn(_: ChargeOrder) -> None:
             let_know(play.scene, later)
 
         async def overtake() -> None:
             play.scene.clock.advance(10)
-            await verify_due(play.scene.world)
+            await verify_due(play.scene.deps)
 
         for gateway in play.scene.gateways.values():
             gateway.when_called = learn
@@ -127,7 +127,7 @@ def _all_is_told(play: Play) -> None:
     assert len(told) - sum(inside.values()) <= 1
     called = Counter(name for name, _ in play.scene.charges)
     assert set(called.values()) <= {1}
-    assert {name for name, sign in play.doors.signs if sign is not Sign.NOTHING} <= set(called)
+    assert {name for name, sign in play.doors.signs if sign is not CallOutcome.NOTHING} <= set(called)
     assert set(called) <= {admission.key[0] for admission in told}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgw.core.breakers.breaker import Sign, State
+from pgw.core.breakers.breaker import CallOutcome, State
 from pgw.core.flow.verification.verify import verify_due
 from pgw.core.ledger.engine.phase import Phase
 from pgw.core.ledger.engine.writer import LedgerUnavailable
@@ -31,7 +31,7 @@ def test_a_skipped_gateway_that_is_not_confirmed_ends_the_calling(stage: Stage, 
         ledger.trouble = {"skip": trouble}
         taken = await play.pay()
         assert (taken.payment.status, taken.payment.attempts_made) == (Status.PENDING_VERIFICATION, 1)
-        assert play.doors.signs == [("g1", Sign.FAILED), ("g3", Sign.NOTHING)]
+        assert play.doors.signs == [("g1", CallOutcome.FAILED), ("g3", CallOutcome.NOTHING)]
         await ledger.arrive()
         payment = await verified(play)
         assert payment is not None
@@ -88,7 +88,7 @@ def test_after_a_crash_behind_a_skipped_gateway_the_attempt_before_it_is_verifie
         assert verification.next_check_at is not None
         assert verification.next_check_at > lease_until
         play.scene.clock.advance(4.5)
-        assert await verify_due(play.scene.world) == 1
+        assert await verify_due(play.scene.deps) == 1
         payment = await verified(play)
         assert payment is not None
         assert (payment.status, payment.gateway_used, payment.attempts_made) == (Status.FAILURE, "g1", 1)
@@ -132,7 +132,7 @@ def test_an_open_whose_row_in_the_way_has_gone_gives_its_leave_back_once(stage: 
         with pytest.raises(LedgerUnavailable) as refusal:
             await play.pay()
         assert refusal.value.written is False
-        assert play.doors.recorded == [(play.doors.given[0], Sign.NOTHING)]
+        assert play.doors.recorded == [(play.doors.given[0], CallOutcome.NOTHING)]
         assert (play.scene.charges, play.doors.deposited) == ([], [])
 
     stage.run(scenario())
@@ -152,6 +152,6 @@ def test_an_attempt_that_was_announced_but_never_called_counts_as_made(stage: St
         stored = await ledger.read(by_key, "m_001", "key")
         assert stored is not None
         assert (stored.payment.status, stored.payment.attempts_made) == (Status.FAILURE, 2)
-        assert play.doors.signs == [("g1", Sign.FAILED), ("g3", Sign.NOTHING)]
+        assert play.doors.signs == [("g1", CallOutcome.FAILED), ("g3", CallOutcome.NOTHING)]
 
     stage.run(scenario())

@@ -9,7 +9,7 @@ import pytest
 
 from pgw.core.errors import PgwError
 from pgw.core.flow.metrics import leader
-from pgw.core.flow.metrics.leader import TRY_EVERY_S, Alone, OnPostgres
+from pgw.core.flow.metrics.leader import TRY_EVERY_S, PostgresLeader, SoleLeader
 from tests.doubles import VirtualClock
 from tests.ledgers import administrator
 
@@ -23,9 +23,9 @@ def database(database_url: str) -> str:
 
 
 @asynccontextmanager
-async def _two(database: str) -> AsyncIterator[tuple[OnPostgres, OnPostgres, VirtualClock]]:
+async def _two(database: str) -> AsyncIterator[tuple[PostgresLeader, PostgresLeader, VirtualClock]]:
     clock = VirtualClock()
-    one, two = OnPostgres(database, clock), OnPostgres(database, clock)
+    one, two = PostgresLeader(database, clock), PostgresLeader(database, clock)
     try:
         yield one, two, clock
     finally:
@@ -39,7 +39,7 @@ def _holder(database: str) -> Any:
     return None if row is None else row[0]
 
 
-async def _until_leading(candidate: OnPostgres, clock: VirtualClock) -> None:
+async def _until_leading(candidate: PostgresLeader, clock: VirtualClock) -> None:
     async with asyncio.timeout(50):
         while not await candidate.hold():
             clock.advance(TRY_EVERY_S)
@@ -104,7 +104,7 @@ def test_a_holder_that_falls_silent_is_followed(database: str, monkeypatch: pyte
 def test_a_server_that_is_not_there_is_named_and_asked_again_a_second_later() -> None:
     async def scenario() -> None:
         clock = VirtualClock()
-        candidate = OnPostgres("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", clock)
+        candidate = PostgresLeader("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", clock)
         for _ in range(2):
             with pytest.raises(PgwError, match="could not be asked for") as refusal:
                 await candidate.hold()
@@ -117,7 +117,7 @@ def test_a_server_that_is_not_there_is_named_and_asked_again_a_second_later() ->
 
 def test_alone_one_leads() -> None:
     async def scenario() -> None:
-        alone = Alone()
+        alone = SoleLeader()
         assert await alone.hold()
         await alone.close()
 

@@ -21,7 +21,7 @@ def test_a_sender_held_up_within_its_margin_sends(stage: Stage) -> None:
 
     async def scenario() -> None:
         ledger.after = {"open": lambda: scene.clock.advance(2.0)}
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         assert (scene.charges, taken.payment.status) == ([("g1", 1)], Status.SUCCESS)
 
     stage.run(scenario())
@@ -35,7 +35,7 @@ def test_a_sender_whose_lease_no_longer_covers_the_call_does_not_send(stage: Sta
 
     async def scenario() -> None:
         ledger.after = {"open": lambda: scene.clock.advance(held_up_s)}
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         assert scene.charges == [("g2", 2)]
         assert scene.gateways["g1"].book == {}
         assert (taken.payment.status, taken.payment.gateway_used) == (Status.SUCCESS, "g2")
@@ -53,7 +53,7 @@ def test_a_lease_ends_two_seconds_after_the_longest_call(stage: Stage) -> None:
     scene = scene_of(stage.ledger, {"g1": [CAPTURED]})
 
     async def scenario() -> None:
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         stored = await stage.ledger.read(by_id, taken.payment.payment_id)
         (row,) = await stage.ledger.read(attempts_of, taken.payment.payment_id)
         assert stored is not None

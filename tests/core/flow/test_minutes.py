@@ -10,7 +10,7 @@ import pytest
 from pgw.core.errors import PgwError
 from pgw.core.events import Corrects, Event
 from pgw.core.flow.metrics.minutes import Minutes
-from pgw.core.hot.in_process import KEPT_S, InProcess
+from pgw.core.hot.in_process import KEPT_S, InProcessHotState
 from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.tables import gateway_metrics
 from pgw.core.metrics.counters import fold, parse_field
@@ -41,7 +41,7 @@ def test_rows_are_what_the_slices_come_to_and_a_second_look_writes_nothing(datab
     events = some(800)
 
     async def scenario() -> None:
-        hot = InProcess(VirtualClock(NOON + timedelta(minutes=11)))
+        hot = InProcessHotState(VirtualClock(NOON + timedelta(minutes=11)))
         async with opened(database) as ledger:
             minutes = Minutes(ledger, hot)
             for start in range(0, 800, 160):
@@ -68,7 +68,7 @@ def test_a_minute_is_written_whole_when_one_of_its_slices_changed(database: str)
     )
 
     async def scenario() -> None:
-        hot = InProcess(VirtualClock(NOON + timedelta(minutes=11)))
+        hot = InProcessHotState(VirtualClock(NOON + timedelta(minutes=11)))
         async with opened(database) as ledger:
             minutes = Minutes(ledger, hot)
             hot.apply(fold(events))
@@ -85,14 +85,14 @@ def test_what_is_left_of_an_expired_minute_never_takes_its_place(database: str) 
     clock = VirtualClock(NOON + timedelta(minutes=11))
 
     async def scenario() -> None:
-        hot = InProcess(clock)
+        hot = InProcessHotState(clock)
         async with opened(database) as ledger:
             hot.apply(fold(events))
             minutes = Minutes(ledger, hot)
             await minutes.step()
             clock.advance(KEPT_S - 600)
             written = await _rows(ledger)
-            late = InProcess(clock)
+            late = InProcessHotState(clock)
             late.apply(fold(_found_out(each) for each in events if each.status == "TIMEOUT"))
             late.apply(fold([attempted(1, gateway_id="g3", issuing_bank="HDFC")]))
             await Minutes(ledger, late).step()
@@ -111,7 +111,7 @@ def test_a_minute_that_was_not_written_is_written_next_time(database: str, troub
     events = some(200)
 
     async def scenario() -> None:
-        hot = InProcess(VirtualClock(NOON + timedelta(minutes=11)))
+        hot = InProcessHotState(VirtualClock(NOON + timedelta(minutes=11)))
         async with opened(database) as ledger:
             troubled = Troubled(ledger)
             minutes = Minutes(troubled, hot)
@@ -129,7 +129,7 @@ def test_counts_of_another_generation_are_looked_at_from_the_start(database: str
     events = some(200)
 
     async def scenario() -> None:
-        hot = InProcess(VirtualClock(NOON + timedelta(minutes=11)))
+        hot = InProcessHotState(VirtualClock(NOON + timedelta(minutes=11)))
         async with opened(database) as ledger:
             minutes = Minutes(ledger, hot)
             hot.apply(fold(events[:150]))

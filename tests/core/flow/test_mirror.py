@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgw.core.breakers.breaker import Breaker, Key
-from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_SEEN, WINDOWS_S, Mirror
+from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_SEEN, WINDOWS_S, MetricWindows
 from pgw.core.metrics.counters import NOTHING, SLICE_S, Cell, Counts, field_of, figures_of, fold, parse_field, slice_of
 from pgw.core.metrics.health import AHEAD_SLICES, LOOK_BACK_SLICES, Incident, evidence_of, healths, window_outside
-from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
+from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
 from pgw.core.routing.score import ALL, Health, health_of
 from tests.core.told import FAULT, GATEWAYS, METHODS, SUCCEEDED, told
 from tests.doubles import NOON, VirtualClock
@@ -58,10 +58,10 @@ class Store:
         self.sent = sorted(changed)
         return Slices(self.generation, self.now_s, changed)
 
-    async def read_breakers(self, keys: Iterable[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Iterable[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         raise NotImplementedError
 
-    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+    async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
         raise NotImplementedError
 
     async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
@@ -112,7 +112,7 @@ def _told(store: Store, *ends: object, at: int = NOW, cell: Cell = CELL) -> None
         store.count(slice_, fields)
 
 
-def _shown(mirror: Mirror, window_s: int) -> dict[Cell, Counts]:
+def _shown(mirror: MetricWindows, window_s: int) -> dict[Cell, Counts]:
     return {cell: counts for gateway in GATEWAYS for cell, counts in mirror.cells(window_s, gateway).items()}
 
 
@@ -166,7 +166,7 @@ def test_what_is_kept_is_what_a_recount_gives_whatever_happened(wishes: list[Wis
 
 async def _follow(wishes: list[Wish]) -> None:
     store = Store()
-    mirror = Mirror(store, VirtualClock())
+    mirror = MetricWindows(store, VirtualClock())
     for act, known_incidents in wishes:
         act(store)
         is_down = store.is_down
@@ -182,7 +182,7 @@ async def _follow(wishes: list[Wish]) -> None:
 def test_a_second_look_asks_for_nothing_that_is_known() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED, at=NOW)
         _told(store, SUCCEEDED, at=NOW - 1)
         await mirror.refresh()
@@ -200,7 +200,7 @@ def test_a_second_look_asks_for_nothing_that_is_known() -> None:
 
 
 def test_before_the_first_look_nothing_is_known_and_nothing_is_perfect() -> None:
-    mirror = Mirror(Store(), VirtualClock())
+    mirror = MetricWindows(Store(), VirtualClock())
     assert (mirror.as_of, mirror.health({}), mirror.health({("hdfc", "UPI"): (0.0, None)})) == (None, {}, {})
     assert mirror.figures(300, "hdfc") == figures_of(NOTHING)
 
@@ -208,7 +208,7 @@ def test_before_the_first_look_nothing_is_known_and_nothing_is_perfect() -> None
 def test_what_cannot_be_read_leaves_what_is_known_and_its_age(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         store, clock = Store(), VirtualClock()
-        mirror = Mirror(store, clock)
+        mirror = MetricWindows(store, clock)
         _told(store, SUCCEEDED)
         await mirror.refresh()
         judged, as_of = mirror.health({}), mirror.as_of
@@ -237,7 +237,7 @@ def test_the_age_is_that_of_the_question_not_of_the_answer() -> None:
                 clock.advance(3.0)
                 return found
 
-        mirror = Mirror(Slow(), clock)
+        mirror = MetricWindows(Slow(), clock)
         await mirror.refresh()
         assert mirror.as_of == NOON
 
@@ -247,7 +247,7 @@ def test_the_age_is_that_of_the_question_not_of_the_answer() -> None:
 def test_a_full_hour_is_read_in_pieces_and_shown_when_it_is_whole() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED)
         await mirror.refresh()
         store.rebuild()
@@ -269,7 +269,7 @@ def test_a_full_hour_is_read_in_pieces_and_shown_when_it_is_whole() -> None:
 def test_a_breaker_that_closes_scores_from_before_its_incident() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         key: Key = ("hdfc", "UPI")
         _told(store, *[SUCCEEDED] * 100, at=NOW - 20)
         await mirror.refresh()
@@ -304,7 +304,7 @@ def test_the_window_around_an_incident_moves_on_with_the_time(began: int, ended:
 
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         for number in range(NOW - LOOK_BACK_SLICES + 1, NOW + 5):
             store.count(number, {field_of(CELL, "s:SUCCESS"): number - NOW + LOOK_BACK_SLICES})
         until = None if ended is None else float((NOW + ended) * SLICE_S)
@@ -324,7 +324,7 @@ def test_the_window_around_an_incident_moves_on_with_the_time(began: int, ended:
 def test_figures_are_rolled_up_over_what_is_not_named() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED, FAULT)
         _told(store, SUCCEEDED, cell=("hdfc", "UPI", "SBI"), at=NOW - 6)
         _told(store, SUCCEEDED, cell=("hdfc", "CARD", "HDFC"))
@@ -343,7 +343,7 @@ def test_figures_are_rolled_up_over_what_is_not_named() -> None:
 def test_figures_that_were_handed_out_stay_as_they_were() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED)
         await mirror.refresh()
         before = mirror.cells(300, "hdfc")
@@ -359,7 +359,7 @@ def test_of_banks_without_number_the_most_called_have_a_health_of_their_own() ->
 
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         store.count(NOW, {field_of(("hdfc", "UPI", f"B{n}"), "s:SUCCESS"): n + 1 for n in range(MAX_BANKS + 50)})
         _told(store, SUCCEEDED, cell=("icici", "UPI", "HDFC"))
         await mirror.refresh()
@@ -375,7 +375,7 @@ def test_of_banks_without_number_the_most_called_have_a_health_of_their_own() ->
 def test_what_is_over_takes_no_room() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = Mirror(store, VirtualClock())
+        mirror = MetricWindows(store, VirtualClock())
         for number in range(NOW - MAX_SEEN - 100, NOW + 1):
             _told(store, SUCCEEDED, at=number)
         await mirror.refresh()

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from pgw.core.flow.runtime.tasks import OwnedTasks
+from pgw.core.flow.runtime.tasks import BackgroundTasks
 
 
 def test_cancelling_the_wait_does_not_cancel_the_work() -> None:
     async def scenario() -> None:
-        tasks, gate, ended = OwnedTasks(), asyncio.Event(), []
+        tasks, gate, ended = BackgroundTasks(), asyncio.Event(), []
 
         async def work() -> None:
             await gate.wait()
@@ -29,7 +29,7 @@ def test_cancelling_the_wait_does_not_cancel_the_work() -> None:
 
 def test_the_waiter_gets_the_result_or_the_refusal() -> None:
     async def scenario() -> None:
-        tasks = OwnedTasks()
+        tasks = BackgroundTasks()
 
         async def answer() -> int:
             return 42
@@ -46,7 +46,7 @@ def test_the_waiter_gets_the_result_or_the_refusal() -> None:
 
 def test_a_refusal_nobody_waits_for_is_no_lost_exception(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        tasks = OwnedTasks()
+        tasks = BackgroundTasks()
 
         async def refuse() -> None:
             raise LookupError("no")
@@ -60,7 +60,7 @@ def test_a_refusal_nobody_waits_for_is_no_lost_exception(caplog: pytest.LogCaptu
 
 def test_what_does_not_end_within_the_budget_is_cut_and_counted() -> None:
     async def scenario() -> None:
-        tasks, ends = OwnedTasks(), []
+        tasks, ends = BackgroundTasks(), []
 
         async def hang() -> None:
             try:

@@ -81,7 +81,7 @@ def test_a_known_key_is_answered_as_ever(stage: Stage) -> None:
         again = await play.pay()
         assert (again.payment, again.replayed) == (first.payment, True)
         with pytest.raises(PgwError) as refusal:
-            await take(play.scene.world, request_of(amount_minor=5), "key")
+            await take(play.scene.deps, request_of(amount_minor=5), "key")
         assert refusal.value.code is Code.IDEMPOTENCY_KEY_REUSED
         assert (await _refused(play, "another")).code is Code.PAUSED
 

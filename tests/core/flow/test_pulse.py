@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from pgw.core.breakers.breaker import Breaker, Key, Rules
 from pgw.core.flow.breakers.circuit import Breakers
-from pgw.core.flow.metrics.windows import Mirror
-from pgw.core.flow.runtime.refresh import COUNTS, SERVES, Pulse
+from pgw.core.flow.metrics.windows import MetricWindows
+from pgw.core.flow.runtime.refresh import COUNTS, SERVES, Refresher
 from pgw.core.flow.runtime.snapshot import Snapshots
-from pgw.core.hot.in_process import InProcess
-from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
+from pgw.core.hot.in_process import InProcessHotState
+from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
 from pgw.core.routing.plan import HOT_LIMIT, is_degraded
 from tests.doubles import VirtualClock
 
@@ -25,18 +25,18 @@ class Distant:
     """A hot state that may be out of reach."""
 
     def __init__(self, clock: VirtualClock) -> None:
-        self._inner = InProcess(clock)
+        self._inner = InProcessHotState(clock)
         self.is_down = False
 
-    def _reached(self) -> InProcess:
+    def _reached(self) -> InProcessHotState:
         if self.is_down:
             raise HotUnavailable("out of reach")
         return self._inner
 
-    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         return await self._reached().read_breakers(keys)
 
-    async def swap_breaker(self, key: Key, held: Held, value: Breaker) -> bool:
+    async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
         return await self._reached().swap_breaker(key, held, value)
 
     async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
@@ -59,12 +59,14 @@ class Process:
         snapshots = Snapshots(ledger, self.clock, lambda _: None)
         circuit = Breakers("me", self.clock, Random(1), self.hot, Rules, lambda: None, shared=True)
         self.snapshots = snapshots
-        self.pulse = Pulse("me", SERVES, self.hot, Mirror(self.hot, self.clock), circuit, snapshots, self.clock)
+        self.refresher = Refresher(
+            "me", SERVES, self.hot, MetricWindows(self.hot, self.clock), circuit, snapshots, self.clock
+        )
 
     async def beat(self) -> bool:
         """Beat once, as the loop does, and return whether a decision right after is degraded."""
         try:
-            await self.pulse.beat()
+            await self.refresher.beat()
         except HotUnavailable:
             assert self.hot.is_down
         return self.is_degraded()
@@ -79,7 +81,7 @@ def test_a_process_that_never_reached_the_hot_state_is_degraded_from_its_first_d
     async def scenario() -> None:
         process = Process()
         process.hot.is_down = True
-        await process.pulse.look()
+        await process.refresher.look()
         assert process.is_degraded()
         assert await process.beat()
         process.hot.is_down = False
@@ -124,7 +126,7 @@ def test_a_process_that_counts_for_itself_goes_by_its_own_word() -> None:
     async def scenario() -> None:
         process = Process()
         is_counting = True
-        process.pulse.count_alone(lambda: is_counting)
+        process.refresher.count_alone(lambda: is_counting)
         process.clock.advance(10)
         assert not await process.beat()
         is_counting = False

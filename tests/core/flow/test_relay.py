@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from pgw.core.errors import Code, PgwError
-from pgw.core.flow.metrics.leader import Alone
+from pgw.core.flow.metrics.leader import SoleLeader
 from pgw.core.flow.metrics.rebuild import rebuild
 from pgw.core.flow.metrics.relay import ALARM_EVERY_S, APPENDED, MAX_ROUNDS, Relay
-from pgw.core.hot.stream import Entry, Stream
+from pgw.core.hot.stream import Stream, StreamEntry
 from pgw.core.ledger.outbox import DIE, REQUEUE, last_published, numbering
 from pgw.core.ports import HotUnavailable
 from tests.circle import Circle, circle, counted, restore, snapshot
@@ -24,11 +24,11 @@ from tests.services import ask_redis
 from tests.troubled import Trouble, Troubled
 
 
-async def _delivered(world: Circle) -> list[int]:
+async def _delivered(deps: Circle) -> list[int]:
     """Read all that is on the stream in a group of one's own."""
-    ask_redis(world.redis_url, "XGROUP", "CREATE", "payments:events:v1", "all", "0")
-    reader = Stream(world.stream._server, "payments:events:v1", "all")
-    found: list[Entry] = await reader.deliver("reader", 100_000, 0)
+    ask_redis(deps.redis_url, "XGROUP", "CREATE", "payments:events:v1", "all", "0")
+    reader = Stream(deps.stream._server, "payments:events:v1", "all")
+    found: list[StreamEntry] = await reader.deliver("reader", 100_000, 0)
     return [each.number for each in found]
 
 
@@ -38,13 +38,13 @@ def test_the_first_relay_begins_the_stream_where_the_ledger_is(database: str, re
     put(database, events[:30])
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await Relay(world.ledger, LEDGER_ID, Alone(), world.clock).step()
+        async with circle(database, redis_url) as deps:
+            await Relay(deps.ledger, LEDGER_ID, SoleLeader(), deps.clock).step()
             put(database, events[30:])
-            assert await world.relay().step() == 20
-            assert await _delivered(world) == list(range(31, 51))
-            await world.settled()
-            assert counted(events) == await world.held()
+            assert await deps.relay().step() == 20
+            assert await _delivered(deps) == list(range(31, 51))
+            await deps.settled()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -54,14 +54,14 @@ def test_what_was_numbered_and_not_appended_is_appended_by_the_next(database: st
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            killed = world.relay()
+        async with circle(database, redis_url) as deps:
+            killed = deps.relay()
             await killed.step()
             put(database, events)
-            assert await killed._number(await world.ledger.read(numbering)) == 80
+            assert await killed._number(await deps.ledger.read(numbering)) == 80
             assert stored(redis_url) == 40
-            assert await world.relay().step() == 40
-            assert await _delivered(world) == list(range(1, 81))
+            assert await deps.relay().step() == 40
+            assert await _delivered(deps) == list(range(1, 81))
 
     asyncio.run(scenario())
 
@@ -86,11 +86,11 @@ def test_a_relay_that_wakes_up_appends_nothing_that_is_there(database: str, redi
     put(database, events[:10])
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
             put(database, events[10:20])
-            sleepy = _Sleepy(world.stream)
-            zombie, other = world.relay(stream=sleepy), world.relay()
+            sleepy = _Sleepy(deps.stream)
+            zombie, other = deps.relay(stream=sleepy), deps.relay()
             sleeping = asyncio.create_task(zombie.step())
             await sleepy.asleep.wait()
             assert await other.step() == 10
@@ -100,9 +100,9 @@ def test_a_relay_that_wakes_up_appends_nothing_that_is_there(database: str, redi
             assert await sleeping == 0
             put(database, events[40:])
             await asyncio.gather(zombie.step(), other.step(), zombie.step(), other.step())
-            assert await _delivered(world) == list(range(1, 61))
-            await world.settled()
-            assert counted(events) == await world.held()
+            assert await _delivered(deps) == list(range(1, 61))
+            await deps.settled()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -112,20 +112,20 @@ def test_a_relay_that_slept_through_a_wipe_leaves_no_gap(database: str, redis_ur
     put(database, events[:10])
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
             put(database, events[10:20])
-            sleepy = _Sleepy(world.stream)
-            sleeping = asyncio.create_task(world.relay(stream=sleepy).step())
+            sleepy = _Sleepy(deps.stream)
+            sleeping = asyncio.create_task(deps.relay(stream=sleepy).step())
             await sleepy.asleep.wait()
             ask_redis(redis_url, "FLUSHDB")
-            await world.relay().step()
+            await deps.relay().step()
             put(database, events[20:])
             sleepy.wake.set()
             await sleeping
             assert stored(redis_url) == 0
-            await world.settled()
-            assert counted(events) == await world.held()
+            await deps.settled()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -135,19 +135,19 @@ def test_a_wiped_redis_is_healed_by_the_next_step(database: str, redis_url: str)
     events = some(100)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            relay, consumer = world.relay(), world.consumer()
+        async with circle(database, redis_url) as deps:
+            relay, consumer = deps.relay(), deps.consumer()
             for start in range(0, 100, 25):
                 put(database, events[start : start + 25])
                 await relay.step()
-                await world.stream.deliver("gone", 5, 0)
+                await deps.stream.deliver("gone", 5, 0)
                 await consumer.step()
                 ask_redis(redis_url, "FLUSHALL")
                 with pytest.raises(HotUnavailable, match="lost"):
                     await consumer.step()
             await relay.step()
             await consumer.step()
-            assert counted(events) == await world.held()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -157,22 +157,22 @@ def test_a_redis_restored_from_an_older_copy_catches_up(database: str, redis_url
     events = some(120)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
+        async with circle(database, redis_url) as deps:
             put(database, events[:50])
-            await world.relay().step()
-            await world.consumer()._take(await world.stream.deliver("worker-1", 30, 0))
+            await deps.relay().step()
+            await deps.consumer()._take(await deps.stream.deliver("worker-1", 30, 0))
             put(database, events[50:80])
-            await world.relay().step()
-            await world.stream.deliver("worker-1", 10, 0)
+            await deps.relay().step()
+            await deps.stream.deliver("worker-1", 10, 0)
             copy = await snapshot(redis_url)
             put(database, events[80:])
-            await world.settled()
-            assert counted(events) == await world.held()
+            await deps.settled()
+            assert counted(events) == await deps.held()
             await restore(redis_url, copy)
-            assert counted(events) != await world.held()
-            await world.settled()
-            assert counted(events) == await world.held()
-            assert await _delivered(world) == list(range(1, 121))
+            assert counted(events) != await deps.held()
+            await deps.settled()
+            assert counted(events) == await deps.held()
+            assert await _delivered(deps) == list(range(1, 121))
 
     asyncio.run(scenario())
 
@@ -182,17 +182,17 @@ def test_what_was_given_up_and_told_again_is_not_counted_twice_after_a_restore(d
     events = some(30)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
             copy = await snapshot(redis_url)
             put(database, events)
-            await world.relay().step()
-            assert await world.ledger.commit(DIE, {"published": 7, "dead_reason": "given up"})
-            assert await world.ledger.commit(REQUEUE, {"published": 7})
+            await deps.relay().step()
+            assert await deps.ledger.commit(DIE, {"published": 7, "dead_reason": "given up"})
+            assert await deps.ledger.commit(REQUEUE, {"published": 7})
             await restore(redis_url, copy)
-            await world.settled()
-            assert counted(events) == await world.held()
-            assert await _delivered(world) == list(range(1, 32))
+            await deps.settled()
+            assert counted(events) == await deps.held()
+            assert await _delivered(deps) == list(range(1, 32))
 
     asyncio.run(scenario())
 
@@ -204,28 +204,28 @@ def test_a_stream_ahead_of_the_ledger_stops_the_relay_until_somebody_decides(
     put(database, some(10))
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.relay().step()
-            await world.stream.append(10, [(n, b"{}") for n in range(11, 21)])
+        async with circle(database, redis_url) as deps:
+            await deps.relay().step()
+            await deps.stream.append(10, [(n, b"{}") for n in range(11, 21)])
             put(database, some(5, seed=2))
-            relay = world.relay()
+            relay = deps.relay()
             for _ in range(3):
                 assert await relay.step() == 0
-            assert (stored(redis_url), await world.ledger.read(last_published)) == (20, 10)
+            assert (stored(redis_url), await deps.ledger.read(last_published)) == (20, 10)
             assert [record.levelname for record in caplog.records] == ["WARNING", "CRITICAL"]
             assert "pgw rebuild --stream" in caplog.text
-            world.clock.advance(ALARM_EVERY_S)
+            deps.clock.advance(ALARM_EVERY_S)
             assert await relay.step() == 0
             assert len(caplog.records) == 3
-            parts = (world.ledger, LEDGER_ID, world.hot, world.stream, world.clock)
+            parts = (deps.ledger, LEDGER_ID, deps.hot, deps.stream, deps.clock)
             with pytest.raises(PgwError, match="--stream") as refusal:
                 await rebuild(*parts)
             assert refusal.value.code is Code.CONFLICT
             await rebuild(*parts, anew=True)
             assert await relay.step() == 5
-            await world.settled()
-            assert counted([*some(10), *some(5, seed=2)]) == await world.held()
-            assert await _delivered(world) == list(range(11, 16))
+            await deps.settled()
+            assert counted([*some(10), *some(5, seed=2)]) == await deps.held()
+            assert await _delivered(deps) == list(range(11, 16))
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
@@ -236,12 +236,12 @@ def test_a_stream_of_another_ledger_is_begun_anew(database: str, redis_url: str)
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            await world.stream.reset("another ledger", 400, {7: {"g1\x1fUPI\x1fHDFC\x1fs:SUCCESS": 3}})
-            await world.stream.append(400, [(401, b"{}")])
-            await world.settled()
-            assert counted(events) == await world.held()
-            state = await world.stream.state()
+        async with circle(database, redis_url) as deps:
+            await deps.stream.reset("another ledger", 400, {7: {"g1\x1fUPI\x1fHDFC\x1fs:SUCCESS": 3}})
+            await deps.stream.append(400, [(401, b"{}")])
+            await deps.settled()
+            assert counted(events) == await deps.held()
+            state = await deps.stream.state()
             assert state is not None
             assert (state.ledger_id, state.base, state.top) == (LEDGER_ID, 0, 10)
 
@@ -254,18 +254,18 @@ def test_whatever_befalls_the_numbering_the_next_step_goes_on(database: str, red
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            troubled = Troubled(world.ledger)
+        async with circle(database, redis_url) as deps:
+            troubled = Troubled(deps.ledger)
             troubled.trouble["publish"] = trouble
-            relay = world.relay(ledger=troubled)
+            relay = deps.relay(ledger=troubled)
             if trouble is Trouble.TWICE:
                 assert await relay.step() == 30
             else:
                 with pytest.raises(PgwError):
                     await relay.step()
-            await world.settled()
-            assert await _delivered(world) == list(range(1, 31))
-            assert counted(events) == await world.held()
+            await deps.settled()
+            assert await _delivered(deps) == list(range(1, 31))
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -279,15 +279,15 @@ def test_numbering_that_fails_beside_an_append_leaves_the_append_whole(
     put(database, events)
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            troubled = Troubled(world.ledger)
+        async with circle(database, redis_url) as deps:
+            troubled = Troubled(deps.ledger)
             troubled.after["publish"] = lambda: troubled.trouble.update({"publish": trouble})
             with pytest.raises(PgwError):
-                await world.relay(ledger=troubled).step()
+                await deps.relay(ledger=troubled).step()
             assert stored(redis_url) == APPENDED
-            await world.settled()
-            assert await _delivered(world) == list(range(1, APPENDED + 101))
-            assert counted(events) == await world.held()
+            await deps.settled()
+            assert await _delivered(deps) == list(range(1, APPENDED + 101))
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -295,7 +295,7 @@ def test_numbering_that_fails_beside_an_append_leaves_the_append_whole(
 def test_the_last_number_is_known_to_who_leads_and_to_nobody_else(database: str) -> None:
     """Whoever takes it for the end of what there is must not take an old one."""
 
-    class Elected(Alone):
+    class Elected(SoleLeader):
         leads = True
 
         async def hold(self) -> bool:
@@ -329,9 +329,9 @@ def test_without_redis_nothing_is_numbered_and_nothing_is_lost(database: str, re
         async with circle(database, "redis://127.0.0.1:1/0") as away:
             with pytest.raises(HotUnavailable):
                 await away.relay().step()
-        async with circle(database, redis_url) as world:
-            await world.settled()
-            assert counted(events) == await world.held()
+        async with circle(database, redis_url) as deps:
+            await deps.settled()
+            assert counted(events) == await deps.held()
 
     asyncio.run(scenario())
 
@@ -341,8 +341,8 @@ def test_a_relay_that_was_away_catches_up_in_bounded_steps(database: str, redis_
     put(database, (attempted(n, NOON + timedelta(seconds=n % 600)) for n in range(waiting)))
 
     async def scenario() -> None:
-        async with circle(database, redis_url, VirtualClock(NOON + timedelta(minutes=11))) as world:
-            relay = world.relay()
+        async with circle(database, redis_url, VirtualClock(NOON + timedelta(minutes=11))) as deps:
+            relay = deps.relay()
             assert await relay.step() == MAX_ROUNDS * APPENDED
             assert await relay.step() == 100
             assert await relay.step() == 0
@@ -352,17 +352,17 @@ def test_a_relay_that_was_away_catches_up_in_bounded_steps(database: str, redis_
 
 
 def test_who_does_not_lead_does_nothing(database: str, redis_url: str) -> None:
-    class Follower(Alone):
+    class Follower(SoleLeader):
         async def hold(self) -> bool:
             return False
 
     put(database, some(5))
 
     async def scenario() -> None:
-        async with circle(database, redis_url) as world:
-            relay = Relay(world.ledger, LEDGER_ID, Follower(), world.clock, (world.hot, world.stream))
+        async with circle(database, redis_url) as deps:
+            relay = Relay(deps.ledger, LEDGER_ID, Follower(), deps.clock, (deps.hot, deps.stream))
             assert await relay.step() == 0
             assert not relay.leads
-            assert await world.stream.state() is None
+            assert await deps.stream.state() is None
 
     asyncio.run(scenario())

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from pgw.core.breakers.breaker import Key
-from pgw.core.flow.breakers.shared_store import LEAD_SLACK_S, Sight
-from pgw.core.ports import Held
+from pgw.core.flow.breakers.shared_store import OFFSET_SLACK_S, SharedStore
+from pgw.core.ports import StoredBreaker
 from tests.core.flow.fleet import KEY, Store
 from tests.doubles import NOON, VirtualClock
 
@@ -21,7 +21,7 @@ class FarStore(Store):
         self._both = (clock, ours)
         self.one_way_s = 0.0
 
-    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, Held]]:
+    async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
         self._travels()
         answer = await super().read_breakers(keys)
         self._travels()
@@ -36,7 +36,7 @@ def test_the_stores_clock_is_read_at_the_middle_of_the_trip() -> None:
     async def scenario() -> None:
         theirs, ours = VirtualClock(NOON), VirtualClock(NOON + timedelta(hours=1))
         store = FarStore(theirs, ours)
-        sight = Sight(store, ours, lambda: None)
+        sight = SharedStore(store, ours, lambda: None)
         assert sight.now() == ours.now().timestamp()
         store.one_way_s = 0.4
         await sight.read((KEY,))
@@ -50,14 +50,14 @@ def test_a_small_difference_is_the_trips_not_the_clocks() -> None:
 
     async def scenario() -> None:
         theirs, ours = VirtualClock(), VirtualClock()
-        sight = Sight(FarStore(theirs, ours), ours, lambda: None)
+        sight = SharedStore(FarStore(theirs, ours), ours, lambda: None)
         lead = sight.lead
-        theirs.advance(LEAD_SLACK_S * 0.9)
+        theirs.advance(OFFSET_SLACK_S * 0.9)
         await sight.read((KEY,))
         assert sight.lead == lead
-        theirs.advance(LEAD_SLACK_S * 0.2)
+        theirs.advance(OFFSET_SLACK_S * 0.2)
         await sight.read((KEY,))
-        assert sight.lead == pytest.approx(lead + LEAD_SLACK_S * 1.1, abs=1e-3)
+        assert sight.lead == pytest.approx(lead + OFFSET_SLACK_S * 1.1, abs=1e-3)
 
     asyncio.run(scenario())
 
@@ -66,7 +66,7 @@ def test_who_lost_sight_is_told_once_when_it_is_back() -> None:
     async def scenario() -> None:
         clock = VirtualClock()
         calls: list[int] = []
-        sight = Sight(Store(clock), clock, lambda: calls.append(1))
+        sight = SharedStore(Store(clock), clock, lambda: calls.append(1))
         await sight.read((KEY,))
         assert calls == []
         sight.is_lost = True

@@ -159,7 +159,7 @@ def test_a_decision_on_an_old_snapshot_is_degraded(stage: Stage, age: timedelta,
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": []})
         scene.clock.advance(age.total_seconds())
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         stored = await stage.ledger.read(decision_of, taken.payment.payment_id)
         assert stored is not None
         assert (stored[0].degraded, stored[1]) == (degraded, scene.clock.now())

@@ -189,18 +189,18 @@ def test_a_decision_by_orders_and_breakers_is_made_again_when_both_have_gone(sta
         await snapshots.configure(breaker_subject("icici", METHOD), _to(order), "ann", "drill")
         snapshots.see({("axis", METHOD): returning(), HDFC: view_of(State.HALF_OPEN)}, HEALTH, NOON)
         scene.snapshots = lambda: snapshots.current
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         await snapshots.configure(breaker_subject("icici", METHOD), _to(replace(order, expires_at=NOON)), "ann", "over")
         snapshots.see({}, {}, None)
         stored = await stage.ledger.read(decision_of, taken.payment.payment_id)
         assert stored is not None
-        assert {name: each.state for name, each in stored[0].standings.items()} == {
+        assert {name: each.state for name, each in stored[0].admissions.items()} == {
             "hdfc": State.HALF_OPEN,
             "icici": State.FORCED_OPEN,
             "axis": State.CLOSED,
         }
         assert ranked(stored[0]) == ["hdfc", "axis"]
-        assert (await recomputed(scene.world, stored[0])).identical
+        assert (await recomputed(scene.deps, stored[0])).identical
 
     stage.run(scenario())
 

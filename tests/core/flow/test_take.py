@@ -87,9 +87,9 @@ def _watch(scene: Scene) -> None:
     """Let every gateway look into the ledger when it is called: its attempt must be there, and no other be open."""
 
     async def look(order: ChargeOrder) -> None:
-        world = scene.world
-        rows = await world.ledger.read(attempts_of, order.reference.payment_id)
-        stored = await world.ledger.read(by_id, order.reference.payment_id)
+        deps = scene.deps
+        rows = await deps.ledger.read(attempts_of, order.reference.payment_id)
+        stored = await deps.ledger.read(by_id, order.reference.payment_id)
         assert [row.attempt_number for row in rows if row.status is AttemptStatus.SENDING] == [
             order.reference.attempt_number
         ]
@@ -118,17 +118,17 @@ def test_every_sequence_of_verdicts_ends_as_the_contract_says(
     async def scenario(key: str, seed: int) -> None:
         scene = scene_of(stage.ledger, {f"g{n}": [act] for n, act in enumerate(script, start=1)}, policy, seed)
         _watch(scene)
-        taken = await take(scene.world, request_of(), key)
+        taken = await take(scene.deps, request_of(), key)
         assert scene.charges == [(f"g{n}", n) for n in range(1, called + 1)]
         assert not taken.replayed
         assert (taken.payment.status, taken.payment.failure_code) == end
         assert taken.payment.attempts_made == called
         assert await _shown(scene, taken.payment.payment_id) == taken.payment
-        again = await take(scene.world, request_of(), key)
+        again = await take(scene.deps, request_of(), key)
         assert (again.payment, again.replayed) == (taken.payment, True)
         assert len(scene.charges) == called
         with pytest.raises(PgwError) as refusal:
-            await take(scene.world, request_of(amount_minor=1001), key)
+            await take(scene.deps, request_of(amount_minor=1001), key)
         assert refusal.value.code is Code.IDEMPOTENCY_KEY_REUSED
 
     number = stage.number()
@@ -136,9 +136,9 @@ def test_every_sequence_of_verdicts_ends_as_the_contract_says(
 
 
 async def _shown(scene: Scene, payment_id: str) -> Payment:
-    stored = await scene.world.ledger.read(by_id, payment_id)
+    stored = await scene.deps.ledger.read(by_id, payment_id)
     assert stored is not None
-    return stored.seen_at(scene.clock.now())
+    return stored.as_of(scene.clock.now())
 
 
 @settings(one_stage, max_examples=60)
@@ -154,8 +154,8 @@ def test_after_an_unknown_no_other_gateway_is_called(
     async def scenario(key: str, seed: int) -> None:
         scripts = {f"g{n}": [act] for n, act in enumerate(chain, start=1)}
         scene = scene_of(stage.ledger, {**scripts, "next": [CAPTURED]}, policy, seed)
-        taken = await take(scene.world, request_of(), key)
-        again = await take(scene.world, request_of(), key)
+        taken = await take(scene.deps, request_of(), key)
+        again = await take(scene.deps, request_of(), key)
         assert taken.payment.status is again.payment.status is Status.PENDING_VERIFICATION
         assert scene.charges == [(f"g{n}", n) for n in range(1, len(chain) + 1)]
         assert scene.gateways["next"].orders == []
@@ -175,7 +175,7 @@ def test_a_call_past_its_deadline_is_unknown(stage: Stage) -> None:
             await asyncio.Event().wait()
 
         scene.gateways["g1"].when_called = never
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         assert taken.payment.status is Status.PENDING_VERIFICATION
         (row,) = await stage.ledger.read(attempts_of, taken.payment.payment_id)
         assert (row.status, row.error_code, row.blame) == (AttemptStatus.TIMEOUT, "TIMEOUT", "gateway")
@@ -199,7 +199,7 @@ def test_an_attempt_has_no_more_time_than_the_budget_leaves(stage: Stage) -> Non
 
         for gateway in scene.gateways.values():
             gateway.when_called = look
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         assert taken.payment.status is Status.SUCCESS
         assert leases == [timedelta(seconds=s + 2) for s in (2.5, 2.0, 0.1)]
 
@@ -210,7 +210,7 @@ def test_two_hundred_requests_with_one_key_make_one_charge(stage: Stage) -> None
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [CAPTURED]})
         ends = await asyncio.gather(
-            *(take(scene.world, request_of(), "key") for _ in range(200)), return_exceptions=True
+            *(take(scene.deps, request_of(), "key") for _ in range(200)), return_exceptions=True
         )
         refused = {end.code for end in ends if isinstance(end, PgwError)}
         paid = [end for end in ends if not isinstance(end, BaseException)]
@@ -234,16 +234,16 @@ def test_a_key_is_in_use_until_its_attempts_lease_is_over_and_then_under_verific
             await asyncio.Event().wait()
 
         scene.gateways["g1"].when_called = hang
-        dying = asyncio.create_task(take(scene.world, request_of(), "key"))
+        dying = asyncio.create_task(take(scene.deps, request_of(), "key"))
         await called.wait()
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
         scene.clock.advance(4.499)
         with pytest.raises(PgwError) as refusal:
-            await take(scene.world, request_of(), "key")
+            await take(scene.deps, request_of(), "key")
         assert (refusal.value.code, refusal.value.retry_after_s) == (Code.IDEMPOTENCY_KEY_IN_USE, 1)
         scene.clock.advance(0.001)
-        replay = await take(scene.world, request_of(), "key")
+        replay = await take(scene.deps, request_of(), "key")
         assert (replay.payment.status, replay.replayed) == (Status.PENDING_VERIFICATION, True)
         assert scene.charges == [("g1", 1)]
 
@@ -255,14 +255,14 @@ def test_an_empty_plan_leaves_the_key_free_but_answers_a_key_that_has_a_payment(
         scene = scene_of(stage.ledger, {"g1": []})
         nobody = scene_of(stage.ledger, {})
         with pytest.raises(PgwError) as refusal:
-            await take(nobody.world, request_of(), "key")
+            await take(nobody.deps, request_of(), "key")
         assert refusal.value.code is Code.NO_GATEWAY_AVAILABLE
-        first = await take(scene.world, request_of(), "key")
+        first = await take(scene.deps, request_of(), "key")
         assert not first.replayed
-        again = await take(nobody.world, request_of(), "key")
+        again = await take(nobody.deps, request_of(), "key")
         assert (again.payment.payment_id, again.replayed) == (first.payment.payment_id, True)
         with pytest.raises(PgwError) as refusal:
-            await take(nobody.world, request_of(amount_minor=5), "key")
+            await take(nobody.deps, request_of(amount_minor=5), "key")
         assert refusal.value.code is Code.IDEMPOTENCY_KEY_REUSED
 
     stage.run(scenario())

@@ -8,7 +8,7 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.flow.payments.replay import Taken
 from pgw.core.flow.payments.take import take
 from pgw.core.flow.verification.verify import verify_due
-from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine.writer import LedgerUnavailable, WriteRefused
 from pgw.core.ledger.payment_reads import attempts_of, by_key
 from pgw.core.payment.outcome import Captured, Verdict
 from pgw.core.payment.payment import AttemptStatus, Payment, Status
@@ -25,10 +25,10 @@ class Play:
     def __init__(self, stage: Stage, **scripts: Iterable[Act | Verdict]) -> None:
         self.ledger = Troubled(stage.ledger)
         self.scene: Scene = scene_of(self.ledger, scripts)
-        self.world = self.scene.world
+        self.deps = self.scene.deps
 
     async def pay(self) -> Taken:
-        return await take(self.world, request_of(), "key")
+        return await take(self.deps, request_of(), "key")
 
     async def refused(self) -> PgwError:
         with pytest.raises(PgwError) as refusal:
@@ -37,7 +37,7 @@ class Play:
 
     async def payment(self) -> Payment | None:
         stored = await self.ledger.read(by_key, "m_001", "key")
-        return None if stored is None else stored.seen_at(self.scene.clock.now())
+        return None if stored is None else stored.as_of(self.scene.clock.now())
 
     async def attempts(self) -> Mapping[int, tuple[str, str | None]]:
         payment = await self.payment()
@@ -53,7 +53,7 @@ class Play:
         """Let an hour pass before each look, so that every lease is over and every check is due."""
         for _ in range(rounds):
             self.scene.clock.advance(HOUR_S + 720)
-            await verify_due(self.world)
+            await verify_due(self.deps)
         payment = await self.payment()
         assert payment is not None
         return payment
@@ -112,7 +112,7 @@ def test_an_open_nobody_can_tell_of_calls_no_gateway(stage: Stage, trouble: Trou
 
     async def scenario() -> None:
         play.ledger.trouble = {"open": trouble}
-        with pytest.raises((LedgerUnavailable, ItemRefused)):
+        with pytest.raises((LedgerUnavailable, WriteRefused)):
             await play.pay()
         if trouble is Trouble.UNSEEN:
             # It is there: once its lease is over it is under verification, and its gateway knows nothing of it.
@@ -182,7 +182,7 @@ def test_a_turn_after_a_verifier_took_over_announces_nobody(stage: Stage) -> Non
         async def overtaken() -> None:
             play.scene.clock.advance(10)
             play.scene.gateways["g1"].answers.append(TimeoutError())
-            assert await verify_due(play.world) == 1
+            assert await verify_due(play.deps) == 1
 
         play.ledger.before = {"turn": overtaken}
         taken = await play.pay()
@@ -238,7 +238,7 @@ def test_an_end_that_lost_to_a_verifier_shows_what_the_ledger_holds(stage: Stage
     async def scenario() -> None:
         async def overtaken() -> None:
             play.scene.clock.advance(10)
-            assert await verify_due(play.world) == 1
+            assert await verify_due(play.deps) == 1
 
         play.ledger.before = {"close": overtaken}
         taken = await play.pay()
@@ -260,7 +260,7 @@ def test_an_end_that_won_its_attempt_after_the_payments_shows_what_the_ledger_ho
         async def overtaken() -> None:
             play.scene.clock.advance(10)
             play.scene.gateways["g1"].answers.append(Captured("ref-1", 999, "INR"))
-            assert await verify_due(play.world) == 1
+            assert await verify_due(play.deps) == 1
 
         play.ledger.before = {"close": overtaken}
         taken = await play.pay()

@@ -14,7 +14,7 @@ from pgw.core.ledger.payments import OPEN
 from pgw.core.ledger.tables import attempts, outbox, verification_checks
 from pgw.core.payment.payment import Payment, Status
 from pgw.core.verification.enquiry import Finding, Pending, Undecided
-from pgw.core.verification.rate_limit import BURST, PER_S, SHORTEST_REST_S, SILENT_AFTER
+from pgw.core.verification.rate_limit import BURST, OUTAGE_AFTER, PER_S, SHORTEST_BACK_OFF_S
 from tests.doubles import CAPTURED, UNKNOWN, Act, Scene, request_of, scene_of
 from tests.ledgers import Stage, all_of, opened, opens, rows
 from tests.troubled import Trouble, Troubled
@@ -26,15 +26,15 @@ FAR_OFF_S = 3600 * 1.2
 async def _unknown(stage: Stage, *acts: Act, seed: int = 0) -> tuple[Scene, Payment]:
     """Take a payment whose outcome stays open, at a gateway that plays these acts."""
     scene = scene_of(stage.ledger, {"g1": acts or [Act(UNKNOWN)], "g2": [CAPTURED]}, seed=seed)
-    taken = await take(scene.world, request_of(), f"key-{seed}")
+    taken = await take(scene.deps, request_of(), f"key-{seed}")
     assert taken.payment.status is Status.PENDING_VERIFICATION
     return scene, taken.payment
 
 
 async def _seen(scene: Scene, payment_id: str) -> Payment:
-    stored = await scene.world.ledger.read(by_id, payment_id)
+    stored = await scene.deps.ledger.read(by_id, payment_id)
     assert stored is not None
-    return stored.seen_at(scene.clock.now())
+    return stored.as_of(scene.clock.now())
 
 
 async def _next_check(stage: Stage) -> datetime | None:
@@ -52,11 +52,11 @@ def test_a_verifier_that_dies_gives_the_attempt_back(stage: Stage) -> None:
         ledger.trouble = {"settle": Trouble.AWAY}
         troubled = scene_of(ledger, {"g1": []}, clock=scene.clock)
         troubled.gateways["g1"].book = scene.gateways["g1"].book
-        assert await verify_due(troubled.world) == 1
-        assert await verify_due(scene.world) == 0
+        assert await verify_due(troubled.deps) == 1
+        assert await verify_due(scene.deps) == 0
         assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
         scene.clock.advance(30)
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
 
     stage.run(scenario())
@@ -75,7 +75,7 @@ def test_a_check_that_cannot_be_written_is_made_again(stage: Stage, phase: str, 
         ledger.trouble = {phase: trouble}
         for _ in range(3):
             scene.clock.advance(FAR_OFF_S)
-            await verify_due(troubled.world)
+            await verify_due(troubled.deps)
             await ledger.arrive()
         assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
         assert await _next_check(stage) is None
@@ -93,7 +93,7 @@ def test_two_verifiers_ask_about_an_attempt_once(stage: Stage, database: str) ->
             scenes = [scene_of(each, {"g1": []}) for each in (stage.ledger, other, stage.ledger, other)]
             for scene in scenes:
                 scene.clock.advance(10)
-            claimed = await asyncio.gather(*(verify_due(scene.world) for scene in scenes))
+            claimed = await asyncio.gather(*(verify_due(scene.deps) for scene in scenes))
         assert sum(claimed) == len(numbers)
         asked = [reference for scene in scenes for reference in scene.gateways["g1"].asked]
         assert len(set(asked)) == len(asked) == len(numbers)
@@ -122,12 +122,12 @@ def test_a_round_is_bounded_and_so_are_the_enquiries_under_way(stage: Stage) -> 
             return await ask(reference)
 
         scene.gateways["g1"].enquire = counted  # type: ignore[method-assign]
-        assert await verify_due(scene.world) == BURST
-        assert await verify_due(scene.world) == 0
+        assert await verify_due(scene.deps) == BURST
+        assert await verify_due(scene.deps) == 0
         assert most <= MAX_ENQUIRIES
         for _ in range(3):
             scene.clock.advance(1)
-            assert await verify_due(scene.world) == PER_S
+            assert await verify_due(scene.deps) == PER_S
 
     stage.run(scenario())
 
@@ -137,7 +137,7 @@ def test_a_gateway_that_is_gone_is_unreachable_and_stops_no_other_check(stage: S
         await stage.ledger.commit(OPEN, opens(1, gateway_id="gone"))
         scene, payment = await _unknown(stage, Act(UNKNOWN, moves_money=True), seed=7)
         scene.clock.advance(10)
-        assert await verify_due(scene.world) == 2
+        assert await verify_due(scene.deps) == 2
         assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
         results = [(row["result"], row["error_code"]) for row in await rows(stage.ledger, verification_checks)]
         assert sorted(results, key=str) == [("SUCCESS", None), ("UNREACHABLE", "NO_ADAPTER")]
@@ -155,13 +155,13 @@ def test_a_gateway_that_does_not_answer_is_left_alone_and_holds_nobody_else_up(s
         silent, well = scene.gateways["g1"], scene.gateways["g2"]
         silent.answers.extend([Undecided(Pending.UNREACHABLE)] * (MAX_ENQUIRIES + 2))
         scene.clock.advance(10)
-        claimed = await verify_due(scene.world)
-        assert SILENT_AFTER <= len(silent.asked) <= MAX_ENQUIRIES + SILENT_AFTER
+        claimed = await verify_due(scene.deps)
+        assert OUTAGE_AFTER <= len(silent.asked) <= MAX_ENQUIRIES + OUTAGE_AFTER
         assert (claimed - len(silent.asked), len(well.asked)) == (3, 3)
         asked = len(silent.asked)
-        assert await verify_due(scene.world) == 0
-        scene.clock.advance(SHORTEST_REST_S)
-        await verify_due(scene.world)
+        assert await verify_due(scene.deps) == 0
+        scene.clock.advance(SHORTEST_BACK_OFF_S)
+        await verify_due(scene.deps)
         assert len(silent.asked) == asked + 1
 
     stage.run(scenario())

@@ -41,15 +41,15 @@ FAR_OFF_S = 3600 * 1.2
 async def _unknown(stage: Stage, *acts: Act, seed: int = 0) -> tuple[Scene, Payment]:
     """Take a payment whose outcome stays open, at a gateway that plays these acts."""
     scene = scene_of(stage.ledger, {"g1": acts or [Act(UNKNOWN)], "g2": [CAPTURED]}, seed=seed)
-    taken = await take(scene.world, request_of(), f"key-{seed}")
+    taken = await take(scene.deps, request_of(), f"key-{seed}")
     assert taken.payment.status is Status.PENDING_VERIFICATION
     return scene, taken.payment
 
 
 async def _seen(scene: Scene, payment_id: str) -> Payment:
-    stored = await scene.world.ledger.read(by_id, payment_id)
+    stored = await scene.deps.ledger.read(by_id, payment_id)
     assert stored is not None
-    return stored.seen_at(scene.clock.now())
+    return stored.as_of(scene.clock.now())
 
 
 async def _next_check(stage: Stage) -> datetime | None:
@@ -75,14 +75,14 @@ def test_a_definitive_answer_ends_the_payment(
         scene, payment = await _unknown(stage)
         scene.gateways["g1"].answers.append(found)
         scene.clock.advance(2.4)
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         ended = await _seen(scene, payment.payment_id)
         assert (ended.status, ended.failure_code, ended.gateway_used) == (status, failure_code, "g1")
         assert (ended.attempts_made, ended.latency_ms) == (1, 2400)
         assert ended.transaction_ref == (found.transaction_ref if isinstance(found, Captured) else None)
         assert await _next_check(stage) is None
         scene.clock.advance(FAR_OFF_S)
-        assert await verify_due(scene.world) == 0
+        assert await verify_due(scene.deps) == 0
         assert (len(scene.gateways["g1"].asked), scene.charges) == (1, [("g1", 1)])
 
     stage.run(scenario())
@@ -112,10 +112,10 @@ def test_what_is_not_definitive_is_recorded_and_asked_again_on_schedule(
             assert moment is not None
             waits.append((moment - scene.clock.now()).total_seconds() / expected_s)
             scene.clock.advance((moment - scene.clock.now()).total_seconds() - 0.000001)
-            assert await verify_due(scene.world) == 0
+            assert await verify_due(scene.deps) == 0
             scene.clock.advance(0.000001)
             scene.gateways["g1"].answers.append(answer)
-            assert await verify_due(scene.world) == 1
+            assert await verify_due(scene.deps) == 1
         assert 0.8 <= min(waits) < max(waits) <= 1.2
         assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
         verification = await stage.ledger.read(verification_of, payment.payment_id, Status.PENDING_VERIFICATION)
@@ -136,11 +136,11 @@ def test_what_the_gateway_never_heard_of_fails_after_two_answers_that_lie_apart(
         scene, payment = await _unknown(stage)
         for at_s in (2.4, 60, 900, 947, 1546):
             scene.clock.advance(at_s - scene.clock.elapsed())
-            await verify_due(scene.world)
+            await verify_due(scene.deps)
             assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
             await _due_now(stage, scene)
         scene.clock.advance(1547 - scene.clock.elapsed())
-        await verify_due(scene.world)
+        await verify_due(scene.deps)
         ended = await _seen(scene, payment.payment_id)
         assert (ended.status, ended.failure_code) == (Status.FAILURE, "ABSENT")
         (watch,) = await rows(stage.ledger, watches)
@@ -167,7 +167,7 @@ def test_a_gateway_that_once_knew_an_attempt_is_not_believed_to_have_never_heard
         scene.gateways["g1"].answers.append(Undecided(Pending.STILL_PENDING, "CREATED"))
         for _ in range(20):
             scene.clock.advance(FAR_OFF_S)
-            assert await verify_due(scene.world) == 1
+            assert await verify_due(scene.deps) == 1
         assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
 
     stage.run(scenario())
@@ -190,11 +190,11 @@ def test_time_alone_ends_no_payment_but_hands_it_to_a_person_after_five_days(
         for day in range(5):
             scene.clock.advance(24 * 3600 - (10 if day == 4 else 0))
             scene.gateways["g1"].answers.append(answer)
-            assert await verify_due(scene.world) == 1
+            assert await verify_due(scene.deps) == 1
             assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
         scene.clock.advance(FAR_OFF_S)
         scene.gateways["g1"].answers.append(answer)
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         ended = await _seen(scene, payment.payment_id)
         assert (ended.status, ended.failure_code) == (Status.MANUAL_REVIEW, "GAVE_UP")
         assert [each.levelname for each in caplog.records if payment.payment_id in each.getMessage()] == ["CRITICAL"]
@@ -212,11 +212,11 @@ def test_once_the_time_to_act_is_over_failed_is_failed_and_is_watched(
 
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [Act(ACTION)], "g2": [CAPTURED]})
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         assert taken.payment.status is Status.REQUIRES_ACTION
         scene.clock.advance(minutes * 60)
         scene.gateways["g1"].answers.append(Undecided(Pending.FAILED, "SERVER_ERROR"))
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         ended = await _seen(scene, taken.payment.payment_id)
         assert ended.status is status
         is_over = status is Status.FAILURE
@@ -231,7 +231,7 @@ def test_a_disabled_gateway_is_asked_all_the_same_and_no_breaker_moves(stage: St
     async def scenario() -> None:
         doors = OpenDoors()
         scene = scene_of(stage.ledger, {"g1": [Act(UNKNOWN, moves_money=True)]}, circuit=doors)
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         told = list(doors.recorded)
         known = scene.snapshots()
         disabled = tuple(msgspec.structs.replace(each, is_enabled=False) for each in known.gateways)
@@ -239,7 +239,7 @@ def test_a_disabled_gateway_is_asked_all_the_same_and_no_breaker_moves(stage: St
         scene.gateways["g1"].answers.append(Undecided(Pending.UNREACHABLE))
         for _ in range(2):
             scene.clock.advance(FAR_OFF_S)
-            assert await verify_due(scene.world) == 1
+            assert await verify_due(scene.deps) == 1
         assert (await _seen(scene, taken.payment.payment_id)).status is Status.SUCCESS
         assert doors.recorded == told
 
@@ -250,7 +250,7 @@ def test_money_that_moved_unseen_is_found(stage: Stage) -> None:
     async def scenario() -> None:
         scene, payment = await _unknown(stage, Act(UNKNOWN, moves_money=True))
         scene.clock.advance(2.4)
-        await verify_due(scene.world)
+        await verify_due(scene.deps)
         ended = await _seen(scene, payment.payment_id)
         assert (ended.status, ended.transaction_ref) == (Status.SUCCESS, "g1-ref")
         kinds = sorted(row["event"]["type"] for row in await rows(stage.ledger, outbox))
@@ -270,7 +270,7 @@ def test_an_attempt_whose_process_died_is_asked_about_once_its_lease_is_over(sta
             await asyncio.Event().wait()
 
         scene.gateways["g1"].when_called = die
-        dying = asyncio.create_task(take(scene.world, request_of(), "key"))
+        dying = asyncio.create_task(take(scene.deps, request_of(), "key"))
         await called.wait()
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
@@ -278,11 +278,11 @@ def test_an_attempt_whose_process_died_is_asked_about_once_its_lease_is_over(sta
         if moved:
             scene.gateways["g1"].answers.append(CAPTURED)
         scene.clock.advance(4.499)
-        assert await verify_due(scene.world) == 0
+        assert await verify_due(scene.deps) == 0
         assert (await _seen(scene, order.reference.payment_id)).status is Status.PROCESSING
         scene.clock.advance(0.001)
         assert (await _seen(scene, order.reference.payment_id)).status is Status.PENDING_VERIFICATION
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         ended = await _seen(scene, order.reference.payment_id)
         assert ended.status is (Status.SUCCESS if moved else Status.PENDING_VERIFICATION)
         assert ended.gateway_used == "g1"
@@ -319,7 +319,7 @@ def test_whatever_a_gateway_answers_the_first_definitive_answer_ends_it(
             scene.gateways["g1"].answers.append(answer)
             waiting = await stage.ledger.read(due, scene.clock.now(), MAX_DUE)
             asked = payment.payment_id in {each.payment_id for each in waiting}
-            await verify_due(scene.world)
+            await verify_due(scene.deps)
             shown = await _seen(scene, payment.payment_id)
             (attempt,) = await stage.ledger.read(attempts_of, payment.payment_id)
             assert shown.status.is_final is (str(attempt.status) in {"SUCCESS", "FAILURE"})
@@ -338,7 +338,7 @@ async def _authorized(stage: Stage, *answers: Finding | Exception) -> tuple[Scen
     scene, payment = await _unknown(stage)
     scene.gateways["g1"].answers.extend(answers)
     scene.clock.advance(2.4)
-    assert await verify_due(scene.world) == 1
+    assert await verify_due(scene.deps) == 1
     return scene, await _seen(scene, payment.payment_id)
 
 
@@ -348,7 +348,7 @@ def test_authorised_money_is_taken_once_and_its_capture_is_asked_about(stage: St
         assert (payment.status, payment.transaction_ref) == (Status.SUCCESS, "ref-1")
         assert scene.gateways["g1"].captured == ["ref-1"]
         scene.clock.advance(FAR_OFF_S)
-        assert await verify_due(scene.world) == 0
+        assert await verify_due(scene.deps) == 0
 
     stage.run(scenario())
 
@@ -370,7 +370,7 @@ def test_money_that_stays_authorised_after_its_capture_stays_under_check(stage: 
         assert await _next_check(stage) is not None
         scene.gateways["g1"].answers.append(CAPTURED)
         scene.clock.advance(FAR_OFF_S)
-        await verify_due(scene.world)
+        await verify_due(scene.deps)
         assert (await _seen(scene, payment.payment_id)).status is Status.SUCCESS
         assert scene.gateways["g1"].captured == ["ref-1"]
 
@@ -383,7 +383,7 @@ def test_a_loser_of_its_payment_is_not_captured(stage: Stage) -> None:
         await stage.ledger.commit(WIN, {"payment_id": payment.payment_id, "attempt_number": 2})
         scene.gateways["g1"].answers.append(AUTHORIZED)
         scene.clock.advance(2.4)
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         assert scene.gateways["g1"].captured == []
         assert (await _seen(scene, payment.payment_id)).status is Status.PENDING_VERIFICATION
 

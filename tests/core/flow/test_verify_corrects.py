@@ -28,12 +28,12 @@ def test_what_was_found_out_names_the_end_it_puts_right_as_its_event_told_it(sta
 
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [act]})
-        await take(scene.world, request_of(), "key")
+        await take(scene.deps, request_of(), "key")
         (told,) = [row["event"] for row in await rows(stage.ledger, outbox)]
         scene.gateways["g1"].answers.extend([Undecided(Pending.ABSENT), RuntimeError("a bug"), CAPTURED])
         for _ in range(3):
             scene.clock.advance(FAR_OFF_S)
-            assert await verify_due(scene.world) == 1
+            assert await verify_due(scene.deps) == 1
         event = await _verified_event(stage)
         assert event["corrects"] == {name: told[name] for name in ("status", "blame", "error_code", "occurred_at")}
         assert (event["type"], event["status"], event["blame"]) == ("payment.verified", "SUCCESS", "none")
@@ -54,7 +54,7 @@ def test_an_attempt_that_only_its_lease_ended_has_no_told_end_to_put_right(stage
             await asyncio.Event().wait()
 
         scene.gateways["g1"].when_called = die
-        dying = asyncio.create_task(take(scene.world, request_of(), "key"))
+        dying = asyncio.create_task(take(scene.deps, request_of(), "key"))
         await called.wait()
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
@@ -62,7 +62,7 @@ def test_an_attempt_that_only_its_lease_ended_has_no_told_end_to_put_right(stage
         scene.gateways["g1"].answers.extend([*answers, CAPTURED])
         for _ in range(checks):
             scene.clock.advance(FAR_OFF_S)
-            assert await verify_due(scene.world) == 1
+            assert await verify_due(scene.deps) == 1
         event = await _verified_event(stage)
         assert (event["corrects"], event["status"]) == (None, "SUCCESS")
         told = [row["event"]["type"] for row in await rows(stage.ledger, outbox)]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pgw.core.flow.payments.take import take
-from pgw.core.flow.verification.late_capture import watch_due
+from pgw.core.flow.verification.late_capture import monitor_due
 from pgw.core.flow.verification.verify import verify_due
-from pgw.core.gateways.book import Book, Entry
-from pgw.core.gateways.sandbox import Sandbox
+from pgw.core.gateways.book import BookStatus, SandboxBook
+from pgw.core.gateways.sandbox import SandboxGateway
 from pgw.core.ledger.payment_reads import by_id
 from pgw.core.ledger.tables import outbox, payments, transfers, watches
 from pgw.core.payment.payment import Payment, Status, Upi
@@ -29,7 +29,7 @@ LONGEST_LOOK_S = DAY_S * 1.2
 async def _failed(stage: Stage) -> tuple[Scene, Payment]:
     """Take a payment that is refused for a reason of the customer's, at a gateway that may capture it yet."""
     scene = scene_of(stage.ledger, {"g1": [CUSTOMER_DECLINE]})
-    taken = await take(scene.world, request_of(), "key")
+    taken = await take(scene.deps, request_of(), "key")
     assert taken.payment.status is Status.FAILURE
     return scene, taken.payment
 
@@ -39,7 +39,7 @@ def _captures_late(scene: Scene, payment: Payment, gateway_id: str = "g1", amoun
 
 
 async def _seen(scene: Scene, payment: Payment) -> Payment:
-    stored = await scene.world.ledger.read(by_id, payment.payment_id)
+    stored = await scene.deps.ledger.read(by_id, payment.payment_id)
     assert stored is not None
     return stored.payment
 
@@ -65,9 +65,9 @@ def test_money_that_comes_after_an_acknowledged_failure_goes_back_and_the_failur
     async def scenario() -> None:
         scene, payment = await _failed(stage)
         _captures_late(scene, payment)
-        assert await watch_due(scene.world) == 0
+        assert await monitor_due(scene.deps) == 0
         scene.clock.advance(FIRST_LOOK_S)
-        assert await watch_due(scene.world) == 1
+        assert await monitor_due(scene.deps) == 1
         assert (await _seen(scene, payment)) == payment
         gateway = scene.gateways["g1"]
         assert list(gateway.reversed.values()) == [("g1-ref", 1000)]
@@ -77,7 +77,7 @@ def test_money_that_comes_after_an_acknowledged_failure_goes_back_and_the_failur
         assert await _balances(stage) == {}
         assert await _told(stage) == ["payment.attempted", "payment.completed", "payment.duplicate_reversed"]
         scene.clock.advance(9 * DAY_S)
-        assert (await watch_due(scene.world), len(gateway.reversal_keys)) == (0, 1)
+        assert (await monitor_due(scene.deps), len(gateway.reversal_keys)) == (0, 1)
 
     stage.run(scenario())
 
@@ -85,11 +85,11 @@ def test_money_that_comes_after_an_acknowledged_failure_goes_back_and_the_failur
 def test_money_that_comes_after_another_gateway_won_goes_back_and_the_winner_keeps_its_own(stage: Stage) -> None:
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [GATEWAY_DECLINE], "g2": [CAPTURED]})
-        payment = (await take(scene.world, request_of(), "key")).payment
+        payment = (await take(scene.deps, request_of(), "key")).payment
         assert (payment.status, payment.gateway_used) == (Status.SUCCESS, "g2")
         _captures_late(scene, payment)
         scene.clock.advance(FIRST_LOOK_S)
-        assert await watch_due(scene.world) == 1
+        assert await monitor_due(scene.deps) == 1
         assert await _seen(scene, payment) == payment
         assert (len(scene.gateways["g1"].reversed), len(scene.gateways["g2"].reversed)) == (1, 0)
         assert await _balances(stage) == {"gateway:g2": 1000, "merchant:m_001": -1000}
@@ -105,7 +105,7 @@ def test_another_amount_than_was_asked_for_goes_back_as_it_came(stage: Stage) ->
         scene, payment = await _failed(stage)
         _captures_late(scene, payment, amount_minor=777)
         scene.clock.advance(FIRST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert list(scene.gateways["g1"].reversed.values()) == [("g1-ref", 777)]
         assert await _balances(stage) == {}
         event = (await rows(stage.ledger, outbox))[-1]["event"]
@@ -127,7 +127,7 @@ def test_a_reversal_whose_answer_was_lost_is_asked_for_again_under_the_same_key(
         gateway.reversal_answers.extend([answer, answer])
         scene.clock.advance(FIRST_LOOK_S)
         for wait_s in (5 * 1.2, 15 * 1.2, 0):
-            assert await watch_due(scene.world) == 1
+            assert await monitor_due(scene.deps) == 1
             state = (await _watch(stage))["state"]
             scene.clock.advance(wait_s)
         assert state == "REVERSED"
@@ -146,7 +146,7 @@ def test_a_reversal_that_is_refused_waits_for_a_person_and_says_so(
         _captures_late(scene, payment)
         scene.gateways["g1"].reversal_answers.append(ReversalRefused("REFUND_REFUSED"))
         scene.clock.advance(FIRST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         watch = await _watch(stage)
         assert (watch["state"], watch["next_check_at"]) == ("MANUAL_REVIEW", None)
         assert watch["evidence"]["answer"] == "REFUND_REFUSED"
@@ -163,12 +163,12 @@ def test_a_reversal_nobody_takes_on_is_a_persons_after_fourteen_days(stage: Stag
         _captures_late(scene, payment)
         scene.gateways["g1"].reversal_answers.extend([Undecided(Pending.UNREACHABLE)] * 3)
         scene.clock.advance(FIRST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         scene.clock.advance(13 * DAY_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert (await _watch(stage))["state"] == "REVERSING"
         scene.clock.advance(DAY_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert (await _watch(stage))["state"] == "MANUAL_REVIEW"
 
     stage.run(scenario())
@@ -189,14 +189,14 @@ def test_a_reversal_that_is_pending_for_days_is_asked_about_until_it_is_made_or_
         pending = Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
         gateway.reversal_answers.extend([pending] * (days + 1))
         for _ in range(days + 1):
-            await watch_due(scene.world)
+            await monitor_due(scene.deps)
             watch = await _watch(stage)
             assert (watch["state"], watch["evidence"]["answer"]) == ("REVERSING", "REFUND_PENDING")
             assert (await _balances(stage), len(await _told(stage))) == ({"gateway:g1": 1000, "suspense": -1000}, 2)
             scene.clock.advance(DAY_S)
         if fails:
             gateway.reversal_answers.append(ReversalRefused("REFUND_FAILED"))
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         kept = {"gateway:g1": 1000, "suspense": -1000} if fails else {}
         assert (await _watch(stage))["state"] == ("MANUAL_REVIEW" if fails else "REVERSED")
         assert (await _balances(stage), len(set(gateway.reversal_keys))) == (kept, 1)
@@ -212,11 +212,11 @@ def test_an_attempt_still_under_way_at_its_gateway_on_the_fifth_day_is_watched_o
         for _ in range(6):
             gateway.answers.append(Undecided(Pending.STILL_PENDING, "CREATED"))
             scene.clock.advance(LONGEST_LOOK_S)
-            assert await watch_due(scene.world) == 1
+            assert await monitor_due(scene.deps) == 1
         assert scene.clock.elapsed() > 5 * DAY_S
         _captures_late(scene, payment)
         scene.clock.advance(LONGEST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert ((await _watch(stage))["state"], len(gateway.reversed)) == ("REVERSED", 1)
 
     stage.run(scenario())
@@ -230,14 +230,14 @@ def test_a_watch_ends_by_the_answer_after_its_fifth_day(stage: Stage) -> None:
         gateway = scene.gateways["g1"]
         while scene.clock.elapsed() < 5 * DAY_S:
             scene.clock.advance(60 * 60)
-            await watch_due(scene.world)
+            await monitor_due(scene.deps)
         looks = len(gateway.asked)
         assert 6 <= looks <= 9
         assert (await _watch(stage))["state"] in {"WATCHING", "OVER"}
         gateway.answers.append(Undecided(Pending.UNREACHABLE))
         for _ in range(3):
             scene.clock.advance(LONGEST_LOOK_S)
-            await watch_due(scene.world)
+            await monitor_due(scene.deps)
         watch = await _watch(stage)
         assert (watch["state"], watch["next_check_at"]) == ("OVER", None)
         assert gateway.reversal_keys == []
@@ -252,11 +252,11 @@ def test_money_that_is_only_reserved_is_left_to_expire_and_watched_on(stage: Sta
         gateway = scene.gateways["g1"]
         gateway.answers.append(Authorized("g1-ref", 1000, "INR"))
         scene.clock.advance(FIRST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert ((await _watch(stage))["state"], gateway.captured, gateway.reversal_keys) == ("WATCHING", [], [])
         _captures_late(scene, payment)
         scene.clock.advance(LONGEST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert (await _watch(stage))["state"] == "REVERSED"
 
     stage.run(scenario())
@@ -265,14 +265,14 @@ def test_money_that_is_only_reserved_is_left_to_expire_and_watched_on(stage: Sta
 def test_what_failed_by_absence_and_captures_after_all_goes_back(stage: Stage) -> None:
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [Act(UNKNOWN)]})
-        payment = (await take(scene.world, request_of(), "key")).payment
+        payment = (await take(scene.deps, request_of(), "key")).payment
         for _ in range(2):
             scene.clock.advance(3600)
-            await verify_due(scene.world)
+            await verify_due(scene.deps)
         assert (await _seen(scene, payment)).failure_code == "ABSENT"
         _captures_late(scene, payment)
         scene.clock.advance(FIRST_LOOK_S)
-        assert await watch_due(scene.world) == 1
+        assert await monitor_due(scene.deps) == 1
         assert (await _seen(scene, payment)).status is Status.FAILURE
         assert (await _watch(stage))["state"] == "REVERSED"
 
@@ -287,12 +287,12 @@ def test_a_step_that_cannot_be_written_is_made_again_and_the_money_goes_back_onc
     async def scenario() -> None:
         ledger = Troubled(stage.ledger)
         scene = scene_of(ledger, {"g1": [CUSTOMER_DECLINE]})
-        payment = (await take(scene.world, request_of(), "key")).payment
+        payment = (await take(scene.deps, request_of(), "key")).payment
         _captures_late(scene, payment)
         ledger.trouble = {phase: trouble}
         scene.clock.advance(FIRST_LOOK_S)
         for _ in range(4):
-            await watch_due(scene.world)
+            await monitor_due(scene.deps)
             await ledger.arrive()
             scene.clock.advance(31)
         gateway = scene.gateways["g1"]
@@ -307,7 +307,7 @@ def test_a_step_that_cannot_be_written_is_made_again_and_the_money_goes_back_onc
 def test_two_workers_at_once_never_reverse_twice(stage: Stage, database: str) -> None:
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [CUSTOMER_DECLINE] * 12})
-        taken = [(await take(scene.world, request_of(), f"key-{number}")).payment for number in range(12)]
+        taken = [(await take(scene.deps, request_of(), f"key-{number}")).payment for number in range(12)]
         for payment in taken:
             _captures_late(scene, payment)
         async with opened(database) as other:
@@ -315,7 +315,7 @@ def test_two_workers_at_once_never_reverse_twice(stage: Stage, database: str) ->
             for each in scenes:
                 each.gateways["g1"].book = scene.gateways["g1"].book
             scene.clock.advance(FIRST_LOOK_S)
-            claimed = await asyncio.gather(*(watch_due(each.world) for each in scenes))
+            claimed = await asyncio.gather(*(monitor_due(each.deps) for each in scenes))
         keys = [key for each in scenes for key in each.gateways["g1"].reversal_keys]
         assert (sum(claimed), len(keys), len(set(keys))) == (12, 12, 12)
         assert await _balances(stage) == {}
@@ -336,10 +336,10 @@ def test_a_worker_that_was_away_past_its_claim_does_not_call(stage: Stage) -> No
 
         gateway.enquire = slowly  # type: ignore[method-assign]
         scene.clock.advance(FIRST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert ((await _watch(stage))["state"], gateway.reversal_keys) == ("REVERSING", [])
         scene.clock.advance(5 * 1.2)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         assert ((await _watch(stage))["state"], len(gateway.reversal_keys)) == ("REVERSED", 1)
 
     stage.run(scenario())
@@ -348,12 +348,12 @@ def test_a_worker_that_was_away_past_its_claim_does_not_call(stage: Stage) -> No
 def test_a_verifier_that_finds_money_for_an_ended_payment_leaves_its_reversal_to_the_watch(stage: Stage) -> None:
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": [Act(UNKNOWN, moves_money=True)]})
-        payment = (await take(scene.world, request_of(), "key")).payment
+        payment = (await take(scene.deps, request_of(), "key")).payment
         await stage.ledger.read(_resolve, payment.payment_id)
         scene.clock.advance(2.4)
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         assert (await _watch(stage))["state"] == "REVERSING"
-        assert await watch_due(scene.world) == 1
+        assert await monitor_due(scene.deps) == 1
         assert ((await _watch(stage))["state"], await _balances(stage)) == ("REVERSED", {})
         assert (await _seen(scene, payment)).status is Status.FAILURE
 
@@ -370,16 +370,16 @@ def test_the_sandboxs_late_money_is_seen_and_goes_back(stage: Stage, tmp_path: P
 
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": []})
-        book = Book(tmp_path / "sandbox.book")
-        gateways = scene.world.gateways
+        book = SandboxBook(tmp_path / "sandbox.book")
+        gateways = scene.deps.gateways
         assert isinstance(gateways, dict)
-        gateways["g1"] = Sandbox("g1", book, scene.clock)
-        payment = (await take(scene.world, request_of(instrument=Upi(vpa="late@sandbox")), "key")).payment
+        gateways["g1"] = SandboxGateway("g1", book, scene.clock)
+        payment = (await take(scene.deps, request_of(instrument=Upi(vpa="late@sandbox")), "key")).payment
         assert payment.status is Status.FAILURE
         scene.clock.advance(FIRST_LOOK_S)
-        await watch_due(scene.world)
+        await monitor_due(scene.deps)
         found = [each.status for each in book.charges(scene.clock.now() + timedelta(seconds=1))]
-        assert found == [Entry.CAPTURED, Entry.REVERSED]
+        assert found == [BookStatus.CAPTURED, BookStatus.REVERSED]
         assert ((await _watch(stage))["state"], await _balances(stage)) == ("REVERSED", {})
         assert (await _seen(scene, payment)).status is Status.FAILURE
         book.close()
@@ -390,11 +390,11 @@ def test_the_sandboxs_late_money_is_seen_and_goes_back(stage: Stage, tmp_path: P
 def test_a_gateway_that_is_gone_keeps_its_watches(stage: Stage) -> None:
     async def scenario() -> None:
         scene, _ = await _failed(stage)
-        gateways = scene.world.gateways
+        gateways = scene.deps.gateways
         assert isinstance(gateways, dict)
         del gateways["g1"]
         scene.clock.advance(FIRST_LOOK_S)
-        assert await watch_due(scene.world) == 1
+        assert await monitor_due(scene.deps) == 1
         assert (await _watch(stage))["state"] == "WATCHING"
 
     stage.run(scenario())

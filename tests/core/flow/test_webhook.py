@@ -13,7 +13,7 @@ from pgw.core.payment.outcome import Verdict
 from pgw.core.payment.payment import Payment, Status
 from pgw.core.ports import ChargeOrder, Reference
 from pgw.core.verification.enquiry import Authorized, Finding, Pending, Undecided
-from pgw.core.verification.webhook import Notice
+from pgw.core.verification.webhook import WebhookNotice
 from tests.doubles import ACTION, CAPTURED, CUSTOMER_DECLINE, UNKNOWN, Scene, request_of, scene_of
 from tests.ledgers import Stage
 
@@ -24,7 +24,7 @@ AUTHORIZED = Authorized("ref-1", 1000, "INR")
 async def _taken(stage: Stage, verdict: Verdict = ACTION) -> tuple[Scene, Payment]:
     """Take a payment that stays open."""
     scene = scene_of(stage.ledger, {"g1": [verdict]})
-    taken = await take(scene.world, request_of(), f"key-{stage.number()}")
+    taken = await take(scene.deps, request_of(), f"key-{stage.number()}")
     assert not taken.payment.status.is_final
     return scene, taken.payment
 
@@ -34,13 +34,13 @@ async def _told(
 ) -> bool:
     """Receive a webhook about an attempt."""
     now = scene.clock.now()
-    notice = Notice(event=event, occurred_at=now, payment_id=payment_id, attempt_number=number)
+    notice = WebhookNotice(event=event, occurred_at=now, payment_id=payment_id, attempt_number=number)
     digest = f"{payment_id}-{event}-{body}"
-    return await scene.world.ledger.commit(RECEIVE, receiving("g1", digest, notice, now))
+    return await scene.deps.ledger.commit(RECEIVE, receiving("g1", digest, notice, now))
 
 
 async def _payment(scene: Scene, payment_id: str) -> Payment:
-    stored = await scene.world.ledger.read(by_id, payment_id)
+    stored = await scene.deps.ledger.read(by_id, payment_id)
     assert stored is not None
     return stored.payment
 
@@ -52,11 +52,11 @@ def test_the_payment_ends_at_once_and_not_by_the_schedule(stage: Stage, verdict:
     async def scenario() -> None:
         scene, payment = await _taken(stage, verdict)
         scene.gateways["g1"].answers.append(CAPTURED)
-        assert await verify_due(scene.world) == 0
+        assert await verify_due(scene.deps) == 0
         assert await _told(scene, payment.payment_id)
-        assert await handle_waiting(scene.world) == 1
+        assert await handle_waiting(scene.deps) == 1
         assert await _payment(scene, payment.payment_id) == payment
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         assert (await _payment(scene, payment.payment_id)).status is Status.SUCCESS
         assert scene.charges == [("g1", 1)]
 
@@ -81,8 +81,8 @@ def test_a_webhook_that_says_one_thing_while_the_gateway_says_another_is_not_bel
         scene, payment = await _taken(stage)
         scene.gateways["g1"].answers.append(found)
         await _told(scene, payment.payment_id, event=event)
-        await handle_waiting(scene.world)
-        assert await verify_due(scene.world) == 1
+        await handle_waiting(scene.deps)
+        assert await verify_due(scene.deps) == 1
         assert (await _payment(scene, payment.payment_id)).status is status
 
     stage.run(scenario())
@@ -98,13 +98,13 @@ def test_duplicates_and_any_order_have_one_effect(stage: Stage, order: tuple[int
         scene.gateways["g1"].answers += [AUTHORIZED, CAPTURED]
         for place in order:
             await _told(scene, payment.payment_id, event=events[place])
-            await handle_waiting(scene.world)
-            await verify_due(scene.world)
+            await handle_waiting(scene.deps)
+            await verify_due(scene.deps)
         ended = await _payment(scene, payment.payment_id)
         assert ended.status is Status.SUCCESS
         assert scene.gateways["g1"].captured == ["ref-1"]
         assert (len(scene.gateways["g1"].asked), scene.charges) == (2, [("g1", 1)])
-        assert await handle_waiting(scene.world) == 0
+        assert await handle_waiting(scene.deps) == 0
 
     stage.run(scenario())
 
@@ -118,14 +118,14 @@ def test_a_webhook_before_the_answer_waits_for_it_and_has_one_effect(stage: Stag
 
         async def webhook_first(order: ChargeOrder) -> None:
             early.append(await _told(scene, order.reference.payment_id))
-            early.append(await handle_waiting(scene.world))
-            early.append(await verify_due(scene.world))
+            early.append(await handle_waiting(scene.deps))
+            early.append(await verify_due(scene.deps))
 
         scene.gateways["g1"].when_called = webhook_first
-        taken = await take(scene.world, request_of(), f"key-{stage.number()}")
+        taken = await take(scene.deps, request_of(), f"key-{stage.number()}")
         assert (taken.payment.status, early) == (Status.REQUIRES_ACTION, [True, 0, 0])
         scene.gateways["g1"].answers.append(CAPTURED)
-        assert (await handle_waiting(scene.world), await verify_due(scene.world)) == (1, 1)
+        assert (await handle_waiting(scene.deps), await verify_due(scene.deps)) == (1, 1)
         assert (await _payment(scene, taken.payment.payment_id)).status is Status.SUCCESS
 
     stage.run(scenario())
@@ -144,15 +144,15 @@ def test_a_webhook_that_comes_while_a_worker_asks_leads_to_another_check(stage: 
             found = await ask(reference)
             if len(gateway.asked) == 1:
                 assert await _told(scene, payment.payment_id)
-                assert await handle_waiting(scene.world) == 0
-                assert await verify_due(scene.world) == 0
+                assert await handle_waiting(scene.deps) == 0
+                assert await verify_due(scene.deps) == 0
             return found
 
         gateway.enquire = asked_and_told  # type: ignore[method-assign]
         scene.clock.advance(4)
-        assert await verify_due(scene.world) == 1
+        assert await verify_due(scene.deps) == 1
         assert (await _payment(scene, payment.payment_id)).status is Status.REQUIRES_ACTION
-        assert (await handle_waiting(scene.world), await verify_due(scene.world)) == (1, 1)
+        assert (await handle_waiting(scene.deps), await verify_due(scene.deps)) == (1, 1)
         assert (await _payment(scene, payment.payment_id)).status is Status.SUCCESS
 
     stage.run(scenario())
@@ -163,14 +163,14 @@ def test_an_end_stays_whatever_comes_afterwards(stage: Stage) -> None:
         scene, payment = await _taken(stage)
         scene.gateways["g1"].answers.append(CAPTURED)
         await _told(scene, payment.payment_id)
-        await handle_waiting(scene.world)
-        await verify_due(scene.world)
+        await handle_waiting(scene.deps)
+        await verify_due(scene.deps)
         ended = await _payment(scene, payment.payment_id)
         for event in ("payment.failed", "payment.authorized", "payment.captured"):
             scene.clock.advance(60)
             await _told(scene, payment.payment_id, event=event, body="later")
-            assert await handle_waiting(scene.world) == 1
-            assert await verify_due(scene.world) == 0
+            assert await handle_waiting(scene.deps) == 1
+            assert await verify_due(scene.deps) == 0
         assert await _payment(scene, payment.payment_id) == ended
 
     stage.run(scenario())
@@ -187,9 +187,9 @@ def test_a_storm_about_strangers_does_not_keep_a_payment_waiting(stage: Stage) -
         scene.clock.advance(0.1)
         await _told(scene, payment.payment_id)
         scene.gateways["g1"].answers.append(CUSTOMER_DECLINE)
-        assert (await handle_waiting(scene.world), await verify_due(scene.world)) == (1, 1)
+        assert (await handle_waiting(scene.deps), await verify_due(scene.deps)) == (1, 1)
         scene.clock.advance(WAITS.total_seconds())
-        assert await handle_waiting(scene.world) == MAX_WAITING
-        assert await handle_waiting(scene.world) == 1
+        assert await handle_waiting(scene.deps) == MAX_WAITING
+        assert await handle_waiting(scene.deps) == 1
 
     stage.run(scenario())

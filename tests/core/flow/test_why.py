@@ -66,12 +66,12 @@ async def _decision(stage: Stage, payment_id: str) -> Plan:
 def test_a_decision_is_made_again_after_everything_was_reconfigured(stage: Stage) -> None:
     async def scenario() -> None:
         scene, snapshots = await _begin(stage)
-        first = await take(scene.world, request_of(), "before")
+        first = await take(scene.deps, request_of(), "before")
         await _change_everything(snapshots)
-        second = await take(scene.world, request_of(), "after")
+        second = await take(scene.deps, request_of(), "after")
         for taken in (first, second):
             plan = await _decision(stage, taken.payment.payment_id)
-            assert (await recomputed(scene.world, plan)).identical
+            assert (await recomputed(scene.deps, plan)).identical
         before, after = [await _decision(stage, each.payment.payment_id) for each in (first, second)]
         assert [each.gateway_id for each in before.ranked] == ["hdfc", "icici", "axis"]
         assert [each.gateway_id for each in after.ranked] == ["icici"]
@@ -82,11 +82,11 @@ def test_a_decision_is_made_again_after_everything_was_reconfigured(stage: Stage
 def test_a_decision_somebody_changed_is_found_out(stage: Stage) -> None:
     async def scenario() -> None:
         scene, _ = await _begin(stage)
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         plan = await _decision(stage, taken.payment.payment_id)
         forged = msgspec.structs.replace(plan.ranked[0], score=plan.ranked[0].score + 0.1)
         lied = msgspec.structs.replace(plan, ranked=(forged, *plan.ranked[1:]))
-        found = await recomputed(scene.world, lied)
+        found = await recomputed(scene.deps, lied)
         assert not found.identical
         assert [each.split("/")[1] for each in found.differences] == ["ranked"]
 
@@ -99,10 +99,10 @@ def test_a_difference_is_named_by_its_pointer(stage: Stage, member: str) -> None
 
     async def scenario() -> None:
         scene, _ = await _begin(stage)
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         plan = await _decision(stage, taken.payment.payment_id)
         lies = {"seed": 1, "degraded": not plan.degraded, "strategy": "bandit", "reason_summary": "because"}
-        found = await recomputed(scene.world, msgspec.structs.replace(plan, **{member: lies[member]}))
+        found = await recomputed(scene.deps, msgspec.structs.replace(plan, **{member: lies[member]}))
         assert found.differences == (() if member in {"seed", "degraded"} else (f"/{member}",))
 
     stage.run(scenario())
@@ -139,12 +139,12 @@ def test_any_decision_is_made_again_to_the_last_bit(
             await snapshots.refresh()
             request = request_of(amount_minor=amount, instrument=instrument)
             request = msgspec.structs.replace(request, payment_method=method)
-            taken.append(await take(scene.world, request, f"key-{number}-{place}"))
+            taken.append(await take(scene.deps, request, f"key-{number}-{place}"))
         for turn in range(changes):
             weights = msgspec.structs.replace(EVEN.weights, success=0.1 * turn, time=0.2 - 0.1 * turn)
             await snapshots.configure(SCORING, partial(_reweighed, weights), "test", "weights")
         for each in taken:
-            found = await recomputed(scene.world, await _decision(stage, each.payment.payment_id))
+            found = await recomputed(scene.deps, await _decision(stage, each.payment.payment_id))
             assert found.differences == ()
 
     stage.run(scenario())
@@ -153,10 +153,10 @@ def test_any_decision_is_made_again_to_the_last_bit(
 def test_a_difference_inside_a_list_is_named_by_its_place(stage: Stage) -> None:
     async def scenario() -> None:
         scene, _ = await _begin(stage)
-        taken = await take(scene.world, request_of(), "key")
+        taken = await take(scene.deps, request_of(), "key")
         plan = await _decision(stage, taken.payment.payment_id)
         forged = msgspec.structs.replace(plan.ranked[0], score=plan.ranked[0].score + 0.1)
-        found = await recomputed(scene.world, msgspec.structs.replace(plan, ranked=(forged, *plan.ranked[1:])))
+        found = await recomputed(scene.deps, msgspec.structs.replace(plan, ranked=(forged, *plan.ranked[1:])))
         assert found.differences == ("/ranked/0/score",)
 
     stage.run(scenario())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pgw.core.gateways.razorpay_events import notice_in, receipt_of, reference_in
 from pgw.core.ports import Reference
-from pgw.core.verification.webhook import Notice
+from pgw.core.verification.webhook import WebhookNotice
 
 PAYMENT_ID = "01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b"
 RECEIPT = f"{PAYMENT_ID}-2"
@@ -29,8 +29,8 @@ def entities(**found: Any) -> dict[str, Any]:
     return {kind: {"entity": entity} for kind, entity in found.items()}
 
 
-def notice(**members: Any) -> Notice:
-    return Notice(event="payment.captured", occurred_at=AT, **members)
+def notice(**members: Any) -> WebhookNotice:
+    return WebhookNotice(event="payment.captured", occurred_at=AT, **members)
 
 
 OURS = {"payment_id": PAYMENT_ID, "attempt_number": 2}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pgw.core.gateways.book import Book
-from pgw.core.gateways.sandbox import Sandbox
+from pgw.core.gateways.book import SandboxBook
+from pgw.core.gateways.sandbox import SandboxGateway
 from pgw.core.payment.outcome import Blame, Captured, FinalDecline, GatewayDecline, Verdict
 from pgw.core.payment.payment import Card, Instrument, Netbanking, Upi
 from pgw.core.ports import NOT_SENT_LEASE, ChargeOrder, Reference
@@ -41,14 +41,14 @@ class Counter:
 
     def __init__(self, home: Path) -> None:
         self.clock = VirtualClock()
-        self.book = Book(home / "sandbox.book")
+        self.book = SandboxBook(home / "sandbox.book")
         self.home = home
-        self.gateway = Sandbox("hdfc", self.book, self.clock)
+        self.gateway = SandboxGateway("hdfc", self.book, self.clock)
 
     def again(self) -> "Counter":
         other = Counter(self.home)
         other.clock = self.clock
-        other.gateway = Sandbox("hdfc", other.book, self.clock)
+        other.gateway = SandboxGateway("hdfc", other.book, self.clock)
         return other
 
     async def charge(self, vpa: str, number: int = 1) -> Verdict:
@@ -148,7 +148,7 @@ def test_nothing_is_sent_or_written_once_the_lease_is_over(counter: Counter) -> 
 
 def test_an_attempt_it_never_saw_is_absent_and_other_gateways_books_are_not_its_own(counter: Counter) -> None:
     async def scenario() -> None:
-        other = Sandbox("icici", counter.book, counter.clock)
+        other = SandboxGateway("icici", counter.book, counter.clock)
         assert await counter.charge("test@okhdfcbank") == PAID
         assert await other.enquire(Reference(PAYMENT, 1)) == Undecided(Pending.ABSENT)
         assert await counter.enquire(2) == Undecided(Pending.ABSENT)

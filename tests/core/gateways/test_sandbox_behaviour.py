@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgw.core.gateways.book import Book
-from pgw.core.gateways.sandbox import FOREVER_S, OUT, Sandbox, drawn
+from pgw.core.gateways.book import SandboxBook
+from pgw.core.gateways.sandbox import FOREVER_S, OUT, SandboxGateway, drawn
 from pgw.core.payment.outcome import Blame, Captured, GatewayDecline
 from pgw.core.payment.payment import Method, Upi
 from pgw.core.ports import ChargeOrder, Reference
@@ -34,8 +34,8 @@ def order(vpa: str = "test@okhdfcbank") -> ChargeOrder:
 
 def charged(tmp_path: Path, told: SandboxBehaviour, vpa: str = "test@okhdfcbank") -> tuple[object, int]:
     """Charge once; return the verdict and how many charges the book has."""
-    book = Book(tmp_path / "sandbox.book")
-    gateway = Sandbox("hdfc", book, VirtualClock(), lambda _, method: told if method is Method.UPI else None)
+    book = SandboxBook(tmp_path / "sandbox.book")
+    gateway = SandboxGateway("hdfc", book, VirtualClock(), lambda _, method: told if method is Method.UPI else None)
     verdict = asyncio.run(gateway.charge(order(vpa)))
     charges = len(book.charges(NOON))
     book.close()

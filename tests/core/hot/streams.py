@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from pgw.core.hot.on_redis import OnRedis, connect
-from pgw.core.hot.stream import Entry, Stream
+from pgw.core.hot.stream import Stream, StreamEntry
 from tests.doubles import LEDGER_ID
 from tests.services import ask_redis
 
@@ -51,7 +51,7 @@ def event(number: int) -> bytes:
     return b'{"n":%d}' % number
 
 
-def numbers(entries: Iterable[Entry]) -> list[int]:
+def numbers(entries: Iterable[StreamEntry]) -> list[int]:
     """Tell which were delivered."""
     return [each.number for each in entries]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgw.core.ledger.engine import writer as module
-from pgw.core.ledger.engine.writer import ItemRefused, LedgerUnavailable
+from pgw.core.ledger.engine.writer import LedgerUnavailable, WriteRefused
 from tests.core.ledger.paper import (
     NOTE,
     SEAL,
@@ -84,7 +84,7 @@ def test_a_late_item_that_is_refused_says_so_late(swept: None) -> None:
             assert isinstance(fate, LedgerUnavailable)
             assert fate.late is not None
             paper.gate.set()
-            with pytest.raises(ItemRefused):
+            with pytest.raises(WriteRefused):
                 await fate.late
 
     asyncio.run(scenario())

@@ -6,15 +6,15 @@ from datetime import datetime
 from itertools import pairwise
 from random import Random
 
-from pgw.core.breakers.admission import Standing
-from pgw.core.breakers.breaker import Admission, Breaker, Key, Rules, Sign, State, View, shifted
+from pgw.core.breakers.admission import Admission
+from pgw.core.breakers.breaker import Breaker, CallOutcome, Key, Permit, Rules, State, View, shifted
 from pgw.core.breakers.override import Override
 from pgw.core.breakers.transition import JITTER, Ask, Release, Report, Signal, Succeeded, Vote, transition
-from pgw.core.breakers.window import NOTHING_SEEN, Tally
-from pgw.core.flow.breakers.local_and_shared import Levels
-from pgw.core.flow.breakers.shared_store import Sight
-from pgw.core.flow.breakers.transition_log import Untold
-from pgw.core.ports import Clock, Held, HotState, HotUnavailable, Ledger
+from pgw.core.breakers.window import NO_CALLS, CallRates
+from pgw.core.flow.breakers.local_and_shared import LocalAndShared
+from pgw.core.flow.breakers.shared_store import SharedStore
+from pgw.core.flow.breakers.transition_log import TransitionLog
+from pgw.core.ports import Clock, HotState, HotUnavailable, Ledger, StoredBreaker
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ class Breakers:
         self._rules = rules
         self._changed = changed
         self._shared = shared
-        self._levels: dict[Key, Levels] = {}
-        self._sight = Sight(hot, clock, self._come_back)
-        self._untold = Untold(me, clock, rng)
-        self.transitions = self._untold.transitions
+        self._breakers: dict[Key, LocalAndShared] = {}
+        self._shared_store = SharedStore(hot, clock, self._rejoin_shared_store)
+        self._transition_log = TransitionLog(me, clock, rng)
+        self.transitions = self._transition_log.transitions
         """What the ledger has not been told yet, oldest first."""
         self._as_of: datetime | None = None
 
@@ -58,34 +58,34 @@ class Breakers:
         """When the store last answered for all; None while it never did, and always in a process that is alone."""
         return self._as_of
 
-    async def admit(self, key: Key, standing: Standing, lease_s: float) -> Admission | None:
+    async def admit(self, key: Key, standing: Admission, lease_s: float) -> Permit | None:
         """Give leave to call; see Circuit."""
-        levels = self._of(key)
+        pair = self._of(key)
         match standing.state:
             case State.OPEN | State.FORCED_OPEN:
                 return None
             case State.HALF_OPEN:
-                admission = await self._probe(key, levels, lease_s)
+                admission = await self._probe(key, pair, lease_s)
             case _:
-                admission = Admission(key, standing.state, levels.epoch)
+                admission = Permit(key, standing.state, pair.epoch)
         if admission is not None:
-            levels.in_flight += 1
+            pair.in_flight += 1
         return admission
 
-    def record(self, admission: Admission, sign: Sign, latency_ms: int) -> None:
+    def record(self, admission: Permit, sign: CallOutcome, latency_ms: int) -> None:
         """Take one call's outcome; see Circuit. A call that was made although its breaker was OPEN moves none."""
         if admission.state is State.OPEN:
             return
-        levels = self._of(admission.key)
-        levels.in_flight -= 1
+        pair = self._of(admission.key)
+        pair.in_flight -= 1
         if admission.lease_id is not None:
             report = Report(admission.epoch, admission.lease_id, sign)
-            if any(each.lease_id == admission.lease_id for each in levels.local.leases):
-                self._move(admission.key, levels, report)
+            if any(each.lease_id == admission.lease_id for each in pair.local.leases):
+                self._move(admission.key, pair, report)
             elif self._shared:
-                levels.reports.append(report)
-        elif admission.epoch == levels.epoch:
-            self._fold(admission.key, levels, sign, latency_ms)
+                pair.reports.append(report)
+        elif admission.epoch == pair.epoch:
+            self._fold(admission.key, pair, sign, latency_ms)
 
     def deposit(self, key: Key) -> None:
         """Count one first attempt; see Circuit."""
@@ -98,26 +98,26 @@ class Breakers:
     def views(self) -> Mapping[Key, View]:
         """Return what decisions may know of each breaker that ever moved."""
         now, elapsed, rules = self._clock.now(), self._clock.elapsed(), self._rules()
-        shown = ((key, each.view(now, elapsed, self._sight.lead, rules)) for key, each in self._levels.items())
+        shown = ((key, each.view(now, elapsed, self._shared_store.lead, rules)) for key, each in self._breakers.items())
         return {key: view for key, view in shown if view is not None}
 
-    def local_figures(self, key: Key) -> Tally:
+    def local_figures(self, key: Key) -> CallRates:
         """Return what this process saw of a gateway since its breaker last moved."""
-        levels = self._levels.get(key)
-        return NOTHING_SEEN if levels is None else levels.window.tally(self._clock.elapsed(), self._rules())
+        pair = self._breakers.get(key)
+        return NO_CALLS if pair is None else pair.window.tally(self._clock.elapsed(), self._rules())
 
     def in_flight(self) -> Mapping[Key, int]:
         """Count the calls that were admitted and whose outcome is not recorded yet."""
-        return {key: each.in_flight for key, each in self._levels.items() if each.in_flight}
+        return {key: each.in_flight for key, each in self._breakers.items() if each.in_flight}
 
     def remember(self, values: Mapping[Key, Breaker]) -> None:
         """Take the ledger's last word of each shared breaker, at the start; where the store knows more, that holds."""
         for key, value in values.items():
-            levels = self._of(key)
+            pair = self._of(key)
             if self._shared:
-                levels.absorb(value)
+                pair.absorb(value)
             else:
-                levels.local = shifted(value, -self._epoch_lead())
+                pair.local = shifted(value, -self._epoch_offset())
         self._changed()
 
     async def step(self, keys: Iterable[Key], overrides: Mapping[Key, Override], live: frozenset[str]) -> None:
@@ -128,89 +128,89 @@ class Breakers:
         asked = tuple(keys)
         if self._shared:
             try:
-                found = await self._sight.read(asked)
+                found = await self._shared_store.read(asked)
                 for key in asked:
                     await self._agree(key, found[key], overrides.get(key), live)
                 self._as_of = self._clock.now()
             except HotUnavailable as fault:
-                self._lose_sight(fault)
-        if not self._shared or self._sight.is_lost:
+                self._lose_shared_store(fault)
+        if not self._shared or self._shared_store.is_lost:
             for key in asked:
-                levels = self._of(key)
-                release = self._release_due(overrides.get(key), levels.released)
+                pair = self._of(key)
+                release = self._release_due(overrides.get(key), pair.released)
                 if release is not None:
-                    self._move(key, levels, release)
+                    self._move(key, pair, release)
 
-    async def tell(self, ledger: Ledger) -> None:
+    async def publish(self, ledger: Ledger) -> None:
         """Write the transitions not yet written; raises LedgerUnavailable and keeps what was not."""
-        await self._untold.tell(ledger)
+        await self._transition_log.publish(ledger)
 
-    async def _probe(self, key: Key, levels: Levels, lease_s: float) -> Admission | None:
+    async def _probe(self, key: Key, pair: LocalAndShared, lease_s: float) -> Permit | None:
         """Ask for a lease: the store, or this process's own level where that one decides or the store is away."""
         ask = Ask(f"{self._me}:{self._rng.getrandbits(64):016x}", lease_s)
         # One at a time: who waits here sees what the one before learnt, mostly that no lease is left.
-        async with levels.asking:
-            if levels.is_shared:
+        async with pair.asking:
+            if pair.is_shared:
                 try:
-                    return await self._ask_store(key, levels, ask)
+                    return await self._ask_store(key, pair, ask)
                 except HotUnavailable as fault:
-                    self._lose_sight(fault)
-            self._move(key, levels, ask)
-            return _granted(key, levels.local, ask)
+                    self._lose_shared_store(fault)
+            self._move(key, pair, ask)
+            return _granted(key, pair.local, ask)
 
-    async def _ask_store(self, key: Key, levels: Levels, ask: Ask) -> Admission | None:
-        if self._after(levels.shared, ask) is levels.shared:
+    async def _ask_store(self, key: Key, pair: LocalAndShared, ask: Ask) -> Permit | None:
+        if self._after(pair.shared, ask) is pair.shared:
             return None
         for _ in range(MAX_SWAPS):
-            held = (await self._sight.read((key,)))[key]
+            held = (await self._shared_store.read((key,)))[key]
             value = self._after(held.value, ask)
             if value is held.value:
-                self._absorb(levels, value)
+                self._absorb(pair, value)
                 return None
-            if await self._sight.swap(key, held, value):
-                self._swapped(key, levels, (held.value, value))
+            if await self._shared_store.swap(key, held, value):
+                self._swapped(key, pair, (held.value, value))
                 return _granted(key, value, ask)
         return None
 
-    def _fold(self, key: Key, levels: Levels, sign: Sign, latency_ms: int) -> None:
-        tripping = levels.fold(sign, latency_ms, self._clock.elapsed(), self._rules())
+    def _fold(self, key: Key, pair: LocalAndShared, sign: CallOutcome, latency_ms: int) -> None:
+        tripping = pair.fold(sign, latency_ms, self._clock.elapsed(), self._rules())
         if tripping is not None:
-            levels.tripping = tripping
-            self._move(key, levels, Vote(self._me, tripping.cause, tripping.incident_from, frozenset({self._me})))
-        elif sign is Sign.GOOD and levels.local.trips:
-            self._move(key, levels, Succeeded(levels.local.epoch, 1))
+            pair.tripping = tripping
+            self._move(key, pair, Vote(self._me, tripping.cause, tripping.incident_from, frozenset({self._me})))
+        elif sign is CallOutcome.GOOD and pair.local.trips:
+            self._move(key, pair, Succeeded(pair.local.epoch, 1))
 
-    def _move(self, key: Key, levels: Levels, signal: Signal) -> None:
+    def _move(self, key: Key, pair: LocalAndShared, signal: Signal) -> None:
         """Apply a signal to this process's own level, at once."""
-        before = levels.move(signal, self._clock.elapsed(), self._rules(), self._jitter())
-        if levels.local is before:
+        before = pair.move(signal, self._clock.elapsed(), self._rules(), self._jitter())
+        if pair.local is before:
             return
-        if levels.local.epoch != before.epoch:
-            after = shifted(levels.local, self._epoch_lead())
-            self._untold.note(key, "process" if self._shared else "shared", before, after)
+        if pair.local.epoch != before.epoch:
+            after = shifted(pair.local, self._epoch_offset())
+            self._transition_log.note(key, "process" if self._shared else "shared", before, after)
         self._changed()
 
-    async def _agree(self, key: Key, held: Held, override: Override | None, live: frozenset[str]) -> None:
+    async def _agree(self, key: Key, held: StoredBreaker, override: Override | None, live: frozenset[str]) -> None:
         """Bring one shared breaker and this process to one mind; who loses every swap tries again at the next step."""
-        levels = self._of(key)
+        pair = self._of(key)
         for _ in range(MAX_SWAPS):
-            self._absorb(levels, held.value)
+            self._absorb(pair, held.value)
             # A store that knows less than this process has lost its state: it gets back what was last seen of it.
-            base = levels.shared if levels.shared.epoch > held.value.epoch else held.value
-            signals = levels.signals(self._me, live, base, self._sight.now(), self._sight.lead)
+            base = pair.shared if pair.shared.epoch > held.value.epoch else held.value
+            signals = pair.signals(self._me, live, base, self._shared_store.now(), self._shared_store.lead)
             release = self._release_due(override, base.released)
             signals += () if release is None else (release,)
             values = [base]
             for signal in signals:
                 values.append(self._after(values[-1], signal))
-            if values[-1] is held.value or await self._sight.swap(key, held, values[-1]):
-                self._swapped(key, levels, values)
-                levels.delivered(signals)
+            if values[-1] is held.value or await self._shared_store.swap(key, held, values[-1]):
+                self._swapped(key, pair, values)
+                pair.delivered(signals)
                 return
-            held = (await self._sight.read((key,)))[key]
+            held = (await self._shared_store.read((key,)))[key]
 
     def _after(self, shared: Breaker, signal: Signal) -> Breaker:
-        return transition(shared, signal, self._sight.now(), self._rules(), self._jitter())
+        return transition(shared, signal, self._shared_store.now(), self._rules(), self._jitter())
 
     def _release_due(self, override: Override | None, released: int) -> Release | None:
         """Return the end of a forced-open override that has not been taken into account."""
@@ -218,39 +218,39 @@ class Breakers:
             return None
         return Release(override.version) if override.version > released else None
 
-    def _swapped(self, key: Key, levels: Levels, values: Iterable[Breaker]) -> None:
+    def _swapped(self, key: Key, pair: LocalAndShared, values: Iterable[Breaker]) -> None:
         """Take a breaker through the values this process just gave it."""
         for before, after in pairwise(values):
             if after.epoch != before.epoch:
-                self._untold.note(key, "shared", before, after)
-            self._absorb(levels, after)
+                self._transition_log.note(key, "shared", before, after)
+            self._absorb(pair, after)
 
-    def _absorb(self, levels: Levels, value: Breaker) -> None:
-        if levels.absorb(value):
+    def _absorb(self, pair: LocalAndShared, value: Breaker) -> None:
+        if pair.absorb(value):
             self._changed()
 
-    def _lose_sight(self, fault: HotUnavailable) -> None:
-        if self._sight.is_lost:
+    def _lose_shared_store(self, fault: HotUnavailable) -> None:
+        if self._shared_store.is_lost:
             return
         log.warning("the shared breakers cannot be reached, going on with what is known: %s", fault)
-        self._sight.is_lost = True
-        for levels in self._levels.values():
-            levels.stand_in(self._clock.elapsed(), self._sight.lead)
+        self._shared_store.is_lost = True
+        for pair in self._breakers.values():
+            pair.go_alone(self._clock.elapsed(), self._shared_store.lead)
         self._changed()
 
-    def _come_back(self) -> None:
+    def _rejoin_shared_store(self) -> None:
         log.warning("the shared breakers can be reached again")
-        for levels in self._levels.values():
-            levels.come_back()
+        for pair in self._breakers.values():
+            pair.rejoin()
         self._changed()
 
-    def _of(self, key: Key) -> Levels:
-        levels = self._levels.get(key)
-        if levels is None:
-            levels = self._levels[key] = Levels(alone=not self._shared)
-        return levels
+    def _of(self, key: Key) -> LocalAndShared:
+        pair = self._breakers.get(key)
+        if pair is None:
+            pair = self._breakers[key] = LocalAndShared(alone=not self._shared)
+        return pair
 
-    def _epoch_lead(self) -> float:
+    def _epoch_offset(self) -> float:
         """Return by how much epoch seconds are ahead of this process's `elapsed`."""
         return self._clock.now().timestamp() - self._clock.elapsed()
 
@@ -258,6 +258,6 @@ class Breakers:
         return self._rng.uniform(*JITTER)
 
 
-def _granted(key: Key, breaker: Breaker, ask: Ask) -> Admission | None:
+def _granted(key: Key, breaker: Breaker, ask: Ask) -> Permit | None:
     is_given = any(each.lease_id == ask.lease_id for each in breaker.leases)
-    return Admission(key, State.HALF_OPEN, breaker.epoch, ask.lease_id) if is_given else None
+    return Permit(key, State.HALF_OPEN, breaker.epoch, ask.lease_id) if is_given else None

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from pgw.core.breakers.breaker import Breaker, Rules, Sign, State, View, shifted
+from pgw.core.breakers.breaker import Breaker, CallOutcome, Rules, State, View, shifted
 from pgw.core.breakers.retry_budget import RetryBudget
 from pgw.core.breakers.transition import ENOUGH_GOOD, Report, Signal, Succeeded, Vote, transition
-from pgw.core.breakers.window import Tripping, Window
+from pgw.core.breakers.window import CallWindow, Tripping
 
 VOTE_EVERY_S = 10.0
 """How often a process that goes on calling a gateway says so again, for those who count votes."""
@@ -19,7 +19,7 @@ MAX_REPORTS = 64
 """Probes whose outcome waits for the store; the oldest are dropped, their leases run out."""
 
 
-class Levels:
+class LocalAndShared:
     """The breaker of one (gateway, method) on two levels.
 
     `local`, on this process's `elapsed`, opens at once by this process's own window. `shared`, on the store's clock, is
@@ -28,7 +28,7 @@ class Levels:
     """
 
     def __init__(self, *, alone: bool) -> None:
-        self.window = Window()
+        self.window = CallWindow()
         self.local = Breaker()
         self.shared = Breaker()
         self.alone = alone
@@ -55,13 +55,13 @@ class Levels:
         """Whether the shared breaker decides, so that a probe's lease is its to give."""
         return not self.alone and self.shared.state is not State.CLOSED
 
-    def fold(self, sign: Sign, latency_ms: int, now: float, rules: Rules) -> Tripping | None:
+    def fold(self, sign: CallOutcome, latency_ms: int, now: float, rules: Rules) -> Tripping | None:
         """Take a call that was not a probe; return the rule by which this process leaves the gateway now, if any."""
         self.window.add(sign, latency_ms, now, rules)
-        if sign is Sign.NOTHING:
+        if sign is CallOutcome.NOTHING:
             return None
         self.called = True
-        self.successes += sign is Sign.GOOD and self.shared.trips > 0
+        self.successes += sign is CallOutcome.GOOD and self.shared.trips > 0
         if self.local.state is not State.CLOSED or self.is_shared:
             return None
         return self.window.judged(now, rules)
@@ -96,7 +96,7 @@ class Levels:
         self.tripping = None
         self.successes = 0
 
-    def stand_in(self, now: float, lead: float) -> None:
+    def go_alone(self, now: float, lead: float) -> None:
         """Lose sight of the store: go on alone from what was last seen of it, and probe by own leases."""
         if not self.is_shared:
             return
@@ -116,7 +116,7 @@ class Levels:
         )
         self.alone = True
 
-    def come_back(self) -> None:
+    def rejoin(self) -> None:
         """See the store again: its word holds, whatever was found out alone."""
         self.alone = False
 

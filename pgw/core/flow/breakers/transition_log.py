@@ -6,24 +6,24 @@ from random import Random
 
 from pgw.core.breakers.breaker import Breaker, Key
 from pgw.core.ids import uuid7
-from pgw.core.ledger.breaker_history import TRANSITION, Scope, Transition, item_of
-from pgw.core.ledger.engine.writer import ItemRefused
+from pgw.core.ledger.breaker_history import TRANSITION, Scope, Transition, transition_write
+from pgw.core.ledger.engine.writer import WriteRefused
 from pgw.core.ports import Clock, Ledger
 
 log = logging.getLogger(__name__)
 
-MAX_UNTOLD = 1000
+MAX_WAITING = 1000
 """Transitions that wait; beyond it the oldest are dropped, hours into an outage of the ledger."""
 
 
-class Untold:
+class TransitionLog:
     """What one process did to breakers, or saw them do, and has not yet written."""
 
     def __init__(self, me: str, clock: Clock, rng: Random) -> None:
         self._me = me
         self._clock = clock
         self._rng = rng
-        self.transitions: deque[Transition] = deque(maxlen=MAX_UNTOLD)
+        self.transitions: deque[Transition] = deque(maxlen=MAX_WAITING)
 
     def note(self, key: Key, scope: Scope, before: Breaker, after: Breaker) -> None:
         """Remember a transition; the times of `after` are epoch seconds."""
@@ -41,13 +41,13 @@ class Untold:
             )
         )
 
-    async def tell(self, ledger: Ledger) -> None:
+    async def publish(self, ledger: Ledger) -> None:
         """Write what waits, oldest first; raises LedgerUnavailable and keeps what was not confirmed."""
         while self.transitions:
             first = self.transitions[0]
             try:
-                await ledger.commit(TRANSITION, item_of(first))
-            except ItemRefused:
+                await ledger.commit(TRANSITION, transition_write(first))
+            except WriteRefused:
                 log.exception("a transition of breaker %s/%s could not be written", *first.key)
             # A full queue may have dropped it meanwhile.
             if self.transitions and self.transitions[0] is first:

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from pgw.core.events import Event
-from pgw.core.hot.in_process import InProcess
-from pgw.core.hot.stream import Entry, Stream
+from pgw.core.hot.in_process import InProcessHotState
+from pgw.core.hot.stream import Stream, StreamEntry
 from pgw.core.ledger.outbox import DIE, NOTHING, first_since, rows_after
 from pgw.core.metrics.counters import SLICE_S, Increments, fold
 from pgw.core.ports import Clock, Ledger
@@ -162,7 +162,7 @@ class Consumer:
             wait_ms = 0
         return counted
 
-    async def _take(self, entries: Sequence[Entry]) -> int:
+    async def _take(self, entries: Sequence[StreamEntry]) -> int:
         """Count entries that were delivered to us; those another has taken meanwhile are his."""
         batch = self._counter.count((each.number, each.event) for each in entries)
         gone = await self._stream.apply(self._name, batch.numbers, batch.increments)
@@ -176,7 +176,7 @@ class Consumer:
                 await self._refuse(each, batch.poison[each.number])
         return len(batch.numbers)
 
-    async def _refuse(self, entry: Entry, reason: str) -> None:
+    async def _refuse(self, entry: StreamEntry, reason: str) -> None:
         """Leave a poisoned entry pending for another try; in the end give it up, in the ledger before the stream."""
         if entry.deliveries < MAX_DELIVERIES:
             return
@@ -199,7 +199,7 @@ class Tail:
     def __init__(
         self,
         ledger: Ledger,
-        hot: InProcess,
+        hot: InProcessHotState,
         clock: Clock,
         counter: Counter | None = None,
         last: Callable[[], int | None] = lambda: None,

@@ -36,7 +36,7 @@ class Leader(Protocol):
         """Give the lead up."""
 
 
-class Alone:
+class SoleLeader:
     """The lead on a ledger with one process: SQLite."""
 
     async def hold(self) -> bool:
@@ -47,7 +47,7 @@ class Alone:
         """Hold nothing."""
 
 
-class OnPostgres:
+class PostgresLeader:
     """A session-level advisory lock on a connection of its own, which no pooler may share out by transactions."""
 
     def __init__(self, database: str, clock: Clock) -> None:

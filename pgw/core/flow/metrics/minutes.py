@@ -65,7 +65,7 @@ class Minutes:
         return {number: seen for number, seen in self._seen.items() if number // SLICES_A_MINUTE not in asked}
 
     async def _write(self, minute: int, parts: Iterable[Mapping[str, int]]) -> int:
-        items = list(_items(minute, parts))
+        items = list(_writes(minute, parts))
         written = 0
         for start in range(0, len(items), WRITTEN_TOGETHER):
             some = items[start : start + WRITTEN_TOGETHER]
@@ -77,7 +77,7 @@ def _slices_of(minute: int) -> range:
     return range(minute * SLICES_A_MINUTE, (minute + 1) * SLICES_A_MINUTE)
 
 
-def _items(minute: int, parts: Iterable[Mapping[str, int]]) -> Iterator[Item]:
+def _writes(minute: int, parts: Iterable[Mapping[str, int]]) -> Iterator[Item]:
     """Lay out the row of each cell. A late correction without what it corrects is no count, and is left out."""
     cells: dict[Cell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for fields in parts:
@@ -88,10 +88,10 @@ def _items(minute: int, parts: Iterable[Mapping[str, int]]) -> Iterator[Item]:
         counts = Counts({counter: amount for counter, amount in sums.items() if amount})
         if counts.attempts <= 0 or any(counts.of.get(status, 0) < 0 for status in STATUSES):
             continue
-        yield item_of(cell, minute, counts)
+        yield minute_write(cell, minute, counts)
 
 
-def item_of(cell: Cell, minute: int, counts: Counts) -> Item:
+def minute_write(cell: Cell, minute: int, counts: Counts) -> Item:
     """Lay out one row; `minute` counts from the epoch."""
     gateway_id, payment_method, issuing_bank = cell
     figures = figures_of(counts)

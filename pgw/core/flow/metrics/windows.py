@@ -67,7 +67,7 @@ class Sums(Generic[K]):
         return known
 
 
-class Window:
+class MetricWindow:
     """What the chosen slices hold together, by cell. `prefix`: of fields that begin so; empty: of all."""
 
     def __init__(self, prefix: str = "") -> None:
@@ -81,7 +81,7 @@ class Window:
             self.cells.add(cell, amounts)
 
 
-class Weighed(Window):
+class Weighed(MetricWindow):
     """A window that health is judged by: also by gateway and method. `only`: of this one alone."""
 
     def __init__(self, only: Key | None = None) -> None:
@@ -116,7 +116,7 @@ class Copy:
         self.revisions: dict[int, int] = {}
         self.newest = -1
         self.whole = Weighed()
-        self.windows = {window_s: Window() for window_s in WINDOWS_S} | {HEALTH_WINDOW_S: self.whole}
+        self.windows = {window_s: MetricWindow() for window_s in WINDOWS_S} | {HEALTH_WINDOW_S: self.whole}
         self.apart: dict[Key, Weighed] = {}
         self._slices: dict[int, dict[str, int]] = {}
         self._names: dict[str, tuple[str, Cell, str]] = {}
@@ -162,7 +162,7 @@ class Copy:
                 self._choose(apart[key], numbers)
         self.apart = apart
 
-    def _choose(self, which: Window, numbers: Collection[int]) -> None:
+    def _choose(self, which: MetricWindow, numbers: Collection[int]) -> None:
         """Let a window go over to other slices: those that leave are taken off, those that come are added."""
         if numbers == which.numbers:
             return
@@ -186,7 +186,7 @@ class Copy:
         return change
 
 
-class Mirror:
+class MetricWindows:
     """Holds what this process knows of the metrics. One task refreshes; whoever reads is answered from memory."""
 
     as_of: datetime | None = None

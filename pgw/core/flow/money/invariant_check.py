@@ -6,8 +6,19 @@ from datetime import datetime, timedelta
 from random import Random
 
 from pgw.core.flow.money.recount import Recount
-from pgw.core.ledger.audit_samples import Looked, looked_at_again, sampled
-from pgw.core.ledger.violations import CLEAR, MAX_OPEN, OPEN, Found, Open, SeenIn, clearing, open_of, opened, opening
+from pgw.core.ledger.audit_samples import SampledPayment, sampled, sampled_again
+from pgw.core.ledger.violations import (
+    CLEAR,
+    MAX_OPEN,
+    OPEN,
+    Evidence,
+    FoundViolation,
+    Open,
+    clearing,
+    open_of,
+    opened,
+    opening,
+)
 from pgw.core.ports import Clock, Ledger
 from pgw.core.verification.enquiry import GIVE_UP_AFTER
 from pgw.core.verification.late_capture import LATEST_END, REVERSED_WITHIN
@@ -28,7 +39,7 @@ Known = dict[str, Open]
 """What is open, by digest."""
 
 
-class Auditor:
+class InvariantCheck:
     """Checks the newest payments, some from any moment of the last days, and a minute of the metrics, again and again.
 
     What it finds is in the ledger: any server tells it, whoever found it, and a restart forgets nothing. What gateways
@@ -54,7 +65,7 @@ class Auditor:
             self.checked += len(looked)
             fresh += await self._payments(looked, known, began)
         began = self._clock.now()
-        again = await self._ledger.read(looked_at_again, self._due(known))
+        again = await self._ledger.read(sampled_again, self._due(known))
         fresh += await self._payments(again, known, began)
         return fresh + await self._minute(known)
 
@@ -66,11 +77,11 @@ class Auditor:
         self._after = some[-1].digest if some else ""
         return sorted({each.payment_id for each in some if each.payment_id is not None})
 
-    async def _payments(self, looked: Sequence[Looked], known: Known, began: datetime) -> int:
+    async def _payments(self, looked: Sequence[SampledPayment], known: Known, began: datetime) -> int:
         by_payment = {each.payment_id: each for each in looked}
         mine = [each for each in known.values() if each.payment_id in by_payment]
         # Without a look at the events nothing is known of what they said.
-        seen = [each for each in mine if each.seen_in != SeenIn.EVENTS or by_payment[each.payment_id or ""].by_events]
+        seen = [each for each in mine if each.seen_in != Evidence.EVENTS or by_payment[each.payment_id or ""].by_events]
         return await self._settle([it for each in looked for it in each.found], seen, known, began)
 
     async def _minute(self, known: Known) -> int:
@@ -83,7 +94,9 @@ class Auditor:
         minute, found = done
         return await self._settle(found, [each for each in known.values() if each.minute == minute], known, began)
 
-    async def _settle(self, found: Sequence[Found], seen: Iterable[Open], known: Known, began: datetime) -> int:
+    async def _settle(
+        self, found: Sequence[FoundViolation], seen: Iterable[Open], known: Known, began: datetime
+    ) -> int:
         """Write down what is new and, of what was `seen` again, what no longer holds; return how many are new."""
         held = {each.digest: each for each in found}
         for each in seen:
@@ -97,7 +110,7 @@ class Auditor:
                 known[digest] = open_of(one, began)
         return fresh
 
-    async def _open(self, found: Found, began: datetime) -> bool:
+    async def _open(self, found: FoundViolation, began: datetime) -> bool:
         """Tell a violation, if nobody has."""
         won = await self._ledger.commit(OPEN, opening(found, began))
         if not won:

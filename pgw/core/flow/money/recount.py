@@ -7,9 +7,9 @@ from random import Random
 
 from sqlalchemy import Connection
 
-from pgw.core.ledger.audit_reads import Heard, hear, last_position, position_since
+from pgw.core.ledger.audit_reads import EventScan, last_position, position_since, scan
 from pgw.core.ledger.audit_samples import MINUTE, compared, countable
-from pgw.core.ledger.violations import Found
+from pgw.core.ledger.violations import FoundViolation
 from pgw.core.ports import Clock, Ledger
 
 RECOUNT_EVERY = timedelta(minutes=1)
@@ -31,7 +31,7 @@ class Recounted:
     minute: datetime
     first: int
     position: int
-    heard: Heard = field(default_factory=lambda: Heard(only_counts=True))
+    heard: EventScan = field(default_factory=lambda: EventScan(only_counts=True))
     pages: int = 0
 
 
@@ -47,7 +47,7 @@ class Recount:
         self._next_at: datetime | None = None
         self._turn = 0
 
-    async def step(self, wrong: Sequence[datetime]) -> tuple[datetime, Sequence[Found]] | None:
+    async def step(self, wrong: Sequence[datetime]) -> tuple[datetime, Sequence[FoundViolation]] | None:
         """Read a page; at the end of a minute return it, and what is wrong with it, if that can be told.
 
         `wrong`: minutes that were. Raises LedgerUnavailable; the page is read again then.
@@ -88,6 +88,6 @@ class Recount:
 def _read_on(connection: Connection, work: Recounted) -> bool:
     """Read a page; return whether all events of the minute are read."""
     last = last_position(connection)
-    work.position = hear(connection, work.heard, work.position, PAGE)
+    work.position = scan(connection, work.heard, work.position, PAGE)
     work.pages += 1
     return work.position >= last or work.heard.newest_at >= work.minute + MINUTE + SLACK

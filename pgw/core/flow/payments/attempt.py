@@ -5,28 +5,28 @@ import logging
 
 from pgw.core.payment.outcome import Blame, Unknown, Verdict, checked_amount
 from pgw.core.payment.payment import PaymentRequest
-from pgw.core.ports import ChargeOrder, Reference, World
+from pgw.core.ports import ChargeOrder, Dependencies, Reference
 from pgw.core.writes.attempts import Announced
 
 log = logging.getLogger(__name__)
 
 
 async def attempt(
-    world: World, announced: Announced, owned_until: float, payment_id: str, key: str, request: PaymentRequest
+    deps: Dependencies, announced: Announced, owned_until: float, payment_id: str, key: str, request: PaymentRequest
 ) -> Verdict:
     """Call the gateway. Whatever it does that is not understood is UNKNOWN; it is never called a second time.
 
     `owned_until` is the end of the attempt's lease on the clock's `elapsed`: past it a verifier may be asking already.
     """
     timeout_s = announced.timeout.total_seconds()
-    deadline = world.clock.elapsed() + timeout_s
+    deadline = deps.clock.elapsed() + timeout_s
     order = ChargeOrder(
         reference=Reference(payment_id, announced.number),
         idempotency_key=key,
         amount_minor=request.amount_minor,
         currency=request.currency,
         instrument=request.instrument,
-        may_send=lambda: world.clock.elapsed() <= deadline <= owned_until,
+        may_send=lambda: deps.clock.elapsed() <= deadline <= owned_until,
         timeout_s=timeout_s,
         customer=request.customer,
         client=request.client,
@@ -34,7 +34,7 @@ async def attempt(
     )
     try:
         async with asyncio.timeout(timeout_s):
-            verdict = await world.gateways[announced.gateway_id].charge(order)
+            verdict = await deps.gateways[announced.gateway_id].charge(order)
     except TimeoutError:
         return Unknown("TIMEOUT", Blame.GATEWAY)
     except Exception as fault:

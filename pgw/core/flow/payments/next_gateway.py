@@ -1,14 +1,16 @@
-"""Plan, breakers, budgets -> the next gateway that may be called, and those that were passed over."""
+"""Plan, breakers, budgets -> the next gateway that may be called, and those that are skipped."""
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from msgspec import Struct
 
-from pgw.core.breakers.admission import WELL, Standing, standing
-from pgw.core.breakers.breaker import Admission, State
-from pgw.core.ports import World
+from pgw.core.breakers.admission import ADMITTED, Admission
+from pgw.core.breakers.breaker import Permit, State
+from pgw.core.ports import Dependencies
 from pgw.core.routing.context import Context
-from pgw.core.routing.plan import Plan, deny, make_plan
+from pgw.core.routing.plan import Plan, make_plan
 from pgw.core.writes.attempts import SENDING_MARGIN, Skipped
 
 SHORTEST_ATTEMPT_MS = 50
@@ -24,13 +26,19 @@ SKIPPED_BREAKER_OPEN = "SKIPPED_BREAKER_OPEN"
 SKIPPED_BUDGET = "SKIPPED_BUDGET"
 
 
-class Hop(Struct, frozen=True):
-    """Leave for one attempt: the row's `number`, the gateway's place in the plan, and the plan as it then is."""
+Replan = Callable[[frozenset[str]], Plan]
+"""Makes the payment's plan again without the gateways that were denied, from the snapshot it was first made from."""
+
+
+class NextGateway(Struct, frozen=True):
+    """A permit for one attempt: the row's `number`, the gateway's place in the plan, and the plan as it then is."""
 
     number: int
     rank: int
     plan: Plan
-    admission: Admission
+    permit: Permit
+    replan: Replan
+    denied: frozenset[str] = frozenset()
 
     @property
     def gateway_id(self) -> str:
@@ -38,78 +46,73 @@ class Hop(Struct, frozen=True):
         return self.plan.ranked[self.rank].gateway_id
 
 
-class Found(Struct, frozen=True):
-    """What looking for a next gateway came to; without a hop the chain is at its end."""
+class Search(Struct, frozen=True):
+    """The result of looking for the next gateway; without one the chain is at its end."""
 
-    hop: Hop | None
+    found: NextGateway | None
     skipped: tuple[Skipped, ...] = ()
 
 
-async def first_hop(world: World, context: Context, seed: int, now: datetime) -> tuple[Plan, Admission | None]:
-    """Plan, and get leave for the first of the plan; a half-open gateway whose probes are taken is planned without."""
-    snapshot = world.snapshot()
-    plan = make_plan(context, snapshot, seed, now)
+async def first_gateway(
+    deps: Dependencies, context: Context, seed: int, now: datetime
+) -> tuple[Plan, NextGateway | None]:
+    """Plan, and obtain a permit for the plan's first; one half-open without a probe left is planned without."""
+    replan = partial(make_plan, context, deps.snapshot(), seed, now)
     denied: frozenset[str] = frozenset()
+    plan = replan(denied)
     while plan.ranked:
-        admission = await _admitted(world, plan, 0, plan.policy.latency_budget_ms)
-        if admission is not None:
-            return plan, admission
+        permit = await _permit(deps, plan, 0, plan.policy.latency_budget_ms)
+        if permit is not None:
+            return plan, NextGateway(1, 0, plan, permit, replan, denied)
         denied |= {plan.ranked[0].gateway_id}
-        plan = make_plan(context, snapshot, seed, now, denied)
+        plan = replan(denied)
     return plan, None
 
 
-async def next_hop(world: World, hop: Hop, budget_left_ms: int) -> Found:
-    """Find the gateway after `hop`'s that can be called now and can answer in time."""
-    plan, rank, number = hop.plan, hop.rank + 1, hop.number + 1
+async def next_gateway(deps: Dependencies, last: NextGateway, budget_left_ms: int) -> Search:
+    """Find the gateway after `last` that can be called now and can answer within the budget, in ms."""
+    plan, denied, rank, number = last.plan, last.denied, last.rank + 1, last.number + 1
     skipped: list[Skipped] = []
     while budget_left_ms >= SHORTEST_ATTEMPT_MS and rank < len(plan.ranked):
         gateway_id = plan.ranked[rank].gateway_id
-        known = _standing_now(world, plan, gateway_id)
-        if reason := _why_not(plan, rank, known, budget_left_ms):
-            skipped.append(Skipped(number, gateway_id, reason, known.state))
+        key = (gateway_id, str(plan.context.payment_method))
+        admission = deps.snapshot().admission(key, deps.clock.now())
+        if reason := _why_not(plan, rank, admission, budget_left_ms):
+            skipped.append(Skipped(number, gateway_id, reason, admission.state))
             rank, number = rank + 1, number + 1
             continue
-        admission = await world.circuit.admit(
-            (gateway_id, plan.context.payment_method), known, _lease_s(world, gateway_id, budget_left_ms)
-        )
-        if admission is not None:
-            return Found(Hop(number, rank, plan, admission), tuple(skipped))
-        plan = deny(plan, gateway_id)
-    return Found(None, tuple(skipped))
+        permit = await deps.circuit.admit(key, admission, _lease_s(deps, gateway_id, budget_left_ms))
+        if permit is not None:
+            return Search(NextGateway(number, rank, plan, permit, last.replan, denied), tuple(skipped))
+        denied |= {gateway_id}
+        plan = last.replan(denied)
+    return Search(None, tuple(skipped))
 
 
-def _why_not(plan: Plan, rank: int, known: Standing, budget_left_ms: int) -> str | None:
-    """Say why a gateway of the plan is passed over: its breaker opened since, or it is too slow for what is left."""
-    if known.state in {State.OPEN, State.FORCED_OPEN}:
+def _why_not(plan: Plan, rank: int, admission: Admission, budget_left_ms: int) -> str | None:
+    """Say why a gateway of the plan is skipped: its breaker opened since, or it is too slow for what is left."""
+    if admission.state in {State.OPEN, State.FORCED_OPEN}:
         return SKIPPED_BREAKER_OPEN
     inputs = plan.ranked[rank].inputs
     is_too_slow = inputs.observations >= ENOUGH_OBSERVATIONS and inputs.latency_p95_ms > budget_left_ms
     return SKIPPED_BUDGET if is_too_slow else None
 
 
-async def _admitted(world: World, plan: Plan, rank: int, budget_ms: int) -> Admission | None:
-    """Ask for the first of a plan; one that is there in spite of an open breaker was chosen in panic."""
+async def _permit(deps: Dependencies, plan: Plan, rank: int, budget_ms: int) -> Permit | None:
+    """Ask for a permit; a gateway that is planned in spite of its open breaker was chosen by the panic policy."""
     gateway_id = plan.ranked[rank].gateway_id
     key = (gateway_id, str(plan.context.payment_method))
-    known = plan.standings.get(gateway_id, WELL)
-    if known.state is State.OPEN:
-        return Admission(key, State.OPEN, OUTSIDE_EPOCHS)
-    return await world.circuit.admit(key, known, _lease_s(world, gateway_id, budget_ms))
+    admission = plan.admissions.get(gateway_id, ADMITTED)
+    if admission.state is State.OPEN:
+        return Permit(key, State.OPEN, OUTSIDE_EPOCHS)
+    return await deps.circuit.admit(key, admission, _lease_s(deps, gateway_id, budget_ms))
 
 
-def _standing_now(world: World, plan: Plan, gateway_id: str) -> Standing:
-    snapshot = world.snapshot()
-    key = (gateway_id, str(plan.context.payment_method))
-    rules = snapshot.scoring.breaker
-    return standing(snapshot.views.get(key), snapshot.overrides.get(key), world.clock.now(), rules)
-
-
-def timeout_ms(world: World, gateway_id: str) -> int:
+def timeout_ms(deps: Dependencies, gateway_id: str) -> int:
     """Return the time of one attempt at this gateway."""
-    gateway = world.snapshot().gateway(gateway_id)
-    return (gateway.timeout_ms if gateway else None) or world.timeout_ms
+    gateway = deps.snapshot().gateway(gateway_id)
+    return (gateway.timeout_ms if gateway else None) or deps.timeout_ms
 
 
-def _lease_s(world: World, gateway_id: str, budget_ms: int) -> float:
-    return min(timeout_ms(world, gateway_id), budget_ms) / 1000 + SENDING_MARGIN.total_seconds()
+def _lease_s(deps: Dependencies, gateway_id: str, budget_ms: int) -> float:
+    return min(timeout_ms(deps, gateway_id), budget_ms) / 1000 + SENDING_MARGIN.total_seconds()

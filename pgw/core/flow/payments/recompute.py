@@ -6,7 +6,7 @@ from msgspec import Struct, to_builtins
 
 from pgw.core.flow.runtime.snapshot import replayed
 from pgw.core.ledger.configuration import as_of
-from pgw.core.ports import World
+from pgw.core.ports import Dependencies
 from pgw.core.routing.plan import Plan, recompute
 
 
@@ -17,10 +17,10 @@ class Recomputed(Struct, frozen=True):
     differences: tuple[str, ...]
 
 
-async def recomputed(world: World, plan: Plan) -> Recomputed:
+async def recomputed(deps: Dependencies, plan: Plan) -> Recomputed:
     """Decide again from the plan's own inputs; a difference means that code or ledger has changed under it."""
-    changes = await world.ledger.read(as_of, plan.config_version)
-    again = recompute(plan, replayed(changes, world.clock.now()))
+    changes = await deps.ledger.read(as_of, plan.config_version)
+    again = recompute(plan, replayed(changes, deps.clock.now()))
     differences = tuple(_differences(to_builtins(plan), to_builtins(again), ""))
     return Recomputed(not differences, differences)
 

@@ -9,7 +9,7 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.ledger.engine.writer import LedgerUnavailable
 from pgw.core.ledger.payment_reads import Stored, by_key
 from pgw.core.payment.payment import Payment, PaymentRequest
-from pgw.core.ports import World
+from pgw.core.ports import Dependencies
 
 LONGEST_RETRY_AFTER_S = 60
 """What a client is told to wait at most while payments are paused: a pause may be ended sooner than planned."""
@@ -34,16 +34,16 @@ def paused(pause: Pause, now: datetime) -> PgwError:
 
 
 async def replay_or_refuse(
-    world: World, request: PaymentRequest, key: str, fingerprint: str, refused: PgwError
+    deps: Dependencies, request: PaymentRequest, key: str, fingerprint: str, refused: PgwError
 ) -> Taken:
     """Answer a key that has a payment with it; any other is refused, and stays free."""
-    existing = await world.ledger.read(by_key, request.merchant_id, key)
+    existing = await deps.ledger.read(by_key, request.merchant_id, key)
     if existing is None:
         raise refused
-    return replay(world, existing, fingerprint)
+    return replay(deps, existing, fingerprint)
 
 
-def replay(world: World, existing: Stored | None, fingerprint: str) -> Taken:
+def replay(deps: Dependencies, existing: Stored | None, fingerprint: str) -> Taken:
     """Answer a key that has a payment with that payment as it is now; no gateway is called."""
     if existing is None:
         raise LedgerUnavailable("the ledger lost the row that refused this one: nothing was charged", written=False)
@@ -52,11 +52,11 @@ def replay(world: World, existing: Stored | None, fingerprint: str) -> Taken:
             Code.IDEMPOTENCY_KEY_REUSED,
             "this Idempotency-Key belongs to a payment with another body: use a new key for a new payment",
         )
-    now = world.clock.now()
+    now = deps.clock.now()
     if existing.in_flight(now):
         raise PgwError(
             Code.IDEMPOTENCY_KEY_IN_USE,
             "the first request with this Idempotency-Key is still at work: ask again, or GET the payment",
             retry_after_s=1,
         )
-    return Taken(existing.seen_at(now), replayed=True)
+    return Taken(existing.as_of(now), replayed=True)

@@ -8,7 +8,7 @@ from pgw.core.errors import Code, PgwError
 from pgw.core.ids import uuid7
 from pgw.core.ledger.audit import entry
 from pgw.core.ledger.engine.writer import LedgerUnavailable
-from pgw.core.ledger.keys import MAKE, REVOKE, MerchantKey, Standing, by_id, listed, live, standing
+from pgw.core.ledger.keys import MAKE, REVOKE, KeySetVersion, MerchantKey, by_id, key_set_version, listed, live
 from pgw.core.payment.merchant_key import KEY_ID_BYTES, MAX_LIVE, SECRET_BYTES, Kept, digest, holder, make
 from pgw.core.ports import Clock, Ledger
 
@@ -25,20 +25,20 @@ CREATED, REVOKED = "key.create", "key.revoke"
 """Actions in the audit log."""
 
 
-class Keyring:
+class MerchantKeys:
     """Every live key of the ledger, as of the last look."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._standing: Standing | None = None
+        self._standing: KeySetVersion | None = None
         self._kept: dict[str, Kept] = {}
         self._looked_at = clock.elapsed()
 
     async def refresh(self) -> None:
         """Look at the ledger again; raises LedgerUnavailable, and what was known stays for KEYS_LIMIT_S."""
         began = self._clock.elapsed()
-        now_standing = await self._ledger.read(standing)
+        now_standing = await self._ledger.read(key_set_version)
         if now_standing != self._standing:
             # Counted before they are read: a key that comes between is read twice, never missed.
             self._kept = await self._ledger.read(live)

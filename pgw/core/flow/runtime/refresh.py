@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pgw.core.flow.breakers.circuit import Breakers
-from pgw.core.flow.metrics.windows import Mirror
+from pgw.core.flow.metrics.windows import MetricWindows
 from pgw.core.flow.runtime.snapshot import Snapshots
 from pgw.core.ports import Clock, Heartbeat, HotState
 
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 NEVER = datetime.min.replace(tzinfo=UTC)
 """When a process that has not yet reached the hot state last saw it: all it decides is degraded, from the first on."""
 
-PULSE_EVERY_S = 0.25
+REFRESH_EVERY_S = 0.25
 BREAKERS_EVERY_S = 0.1
-TELL_EVERY_S = 0.5
+PUBLISH_EVERY_S = 0.5
 
 SERVES, COUNTS, ASKS = "serve", "metrics", "command"
 """Roles of processes: those that take payments, those that count outcomes, and one that lives for one command."""
 
 
-class Pulse:
+class Refresher:
     """Looks at the hot state again and again. Nothing it cannot reach stops it: what is known stays, and grows old."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Pulse:
         process: str,
         role: str,
         hot: HotState,
-        mirror: Mirror,
+        mirror: MetricWindows,
         circuit: Breakers,
         snapshots: Snapshots,
         clock: Clock,
@@ -38,13 +38,13 @@ class Pulse:
         self._process = process
         self._role = role
         self._hot = hot
-        self._mirror = mirror
+        self._windows = mirror
         self._circuit = circuit
         self._snapshots = snapshots
         self._clock = clock
         self._counted_at = clock.now()
         self._fleet: tuple[Heartbeat, ...] = ()
-        self._is_counting = self._somebody_counts
+        self._is_counting = self._is_counted
 
     @property
     def fleet(self) -> tuple[Heartbeat, ...]:
@@ -53,7 +53,7 @@ class Pulse:
         return (*others, self._heartbeat()) if self._role == SERVES else tuple(others)
 
     @property
-    def everybody(self) -> tuple[Heartbeat, ...]:
+    def processes(self) -> tuple[Heartbeat, ...]:
         """Every live process of any role, as of the last look."""
         return self._fleet
 
@@ -70,21 +70,21 @@ class Pulse:
 
     async def look(self) -> None:
         """Take in health and breakers, without saying anything of this process."""
-        await self._mirror.refresh()
+        await self._windows.refresh()
         views = self._circuit.views()
         incidents = {
             key: (view.incident[0].timestamp(), view.incident[1].timestamp() if view.incident[1] else None)
             for key, view in views.items()
             if view.incident is not None
         }
-        self._snapshots.see(views, self._mirror.health(incidents), self._as_of())
+        self._snapshots.see(views, self._windows.health(incidents), self._as_of())
 
     async def catch_up(self) -> None:
         """Take in all that is there before the first decision; what cannot be reached is seen later."""
-        await self.turn_breakers()
+        await self.step_breakers()
         await self.look()
 
-    async def turn_breakers(self) -> None:
+    async def step_breakers(self) -> None:
         """Report what calls said of their gateways, and read what all processes together made of it."""
         snapshot = self._snapshots.current
         keys = [(each.gateway_id, str(method)) for each in snapshot.gateways for method in each.supported_methods]
@@ -104,7 +104,7 @@ class Pulse:
         """Tell how current health is: what nobody counts grows old, however often it is looked at."""
         if self._is_counting():
             self._counted_at = self._clock.now()
-        return min(self._mirror.as_of or NEVER, self._counted_at)
+        return min(self._windows.as_of or NEVER, self._counted_at)
 
-    def _somebody_counts(self) -> bool:
+    def _is_counted(self) -> bool:
         return any(each.role == COUNTS for each in self._fleet)

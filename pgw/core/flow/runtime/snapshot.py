@@ -28,7 +28,7 @@ from pgw.core.routing.plan import Snapshot
 from pgw.core.routing.policy import RetryPolicy
 from pgw.core.routing.score import Health, Scoring
 
-REFRESH_EVERY_S = 0.25
+CONFIGURATION_EVERY_S = 0.25
 
 MAX_CLAIMS = 10
 """Tries to append a change while others append too; operators are few, so a tenth means something is wrong."""

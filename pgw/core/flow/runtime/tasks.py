@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class OwnedTasks:
+class BackgroundTasks:
     """The tasks of one process; `drain` waits for them within a budget."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from pgw.core.ports import Reference, World
+from pgw.core.ports import Dependencies, Reference
 from pgw.core.verification.enquiry import Finding, Pending, Undecided
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ MAX_READS = 8
 """Reads of one round: behind what must wait for a slow gateway may stand what a quick one can be asked."""
 
 
-ASK_WITHIN_S = 8.0
+ANSWER_WITHIN_S = 8.0
 """Longest wait for one call: the three of a check, which may capture between two enquiries, end within its claim, and
 so do its commits."""
 
@@ -48,18 +48,18 @@ D = TypeVar("D", bound=AtGateway)
 Read = Callable[[Connection, datetime, int, frozenset[str]], Sequence[D]]
 
 
-async def round_of(world: World, purpose: str, read: Read[D], handle: Callable[[D], Awaitable[bool]]) -> int:
+async def round_of(deps: Dependencies, purpose: str, read: Read[D], handle: Callable[[D], Awaitable[bool]]) -> int:
     """Handle what is due and may be asked now; return how many. `handle` says whether it took its charge on."""
     done = 0
-    left_out = world.pace.resting(world.clock.elapsed())
+    left_out = deps.pace.backing_off(deps.clock.elapsed())
     for _ in range(MAX_READS):
-        found = await world.ledger.read(read, world.clock.now(), MAX_DUE, left_out)
+        found = await deps.ledger.read(read, deps.clock.now(), MAX_DUE, left_out)
         gates = {each.gateway_id: asyncio.Semaphore(MAX_ENQUIRIES) for each in found}
         held_up: set[str] = set()
 
         async def one(each: D, gates: dict[str, asyncio.Semaphore] = gates, held_up: set[str] = held_up) -> bool:
             async with gates[each.gateway_id]:
-                if not world.pace.take(each.gateway_id, purpose, world.clock.elapsed()):
+                if not deps.pace.take(each.gateway_id, purpose, deps.clock.elapsed()):
                     held_up.add(each.gateway_id)
                     return False
                 try:
@@ -69,7 +69,7 @@ async def round_of(world: World, purpose: str, read: Read[D], handle: Callable[[
                     log.exception("%s: payment %s attempt %d", purpose, each.payment_id, each.attempt_number)
                     return True
                 if not taken_on:
-                    world.pace.give_back(each.gateway_id, purpose, world.clock.elapsed())
+                    deps.pace.give_back(each.gateway_id, purpose, deps.clock.elapsed())
                 return taken_on
 
         done += sum(await asyncio.gather(*(one(each) for each in found)))
@@ -79,29 +79,31 @@ async def round_of(world: World, purpose: str, read: Read[D], handle: Callable[[
     return done
 
 
-async def ask(world: World, gateway_id: str, reference: Reference) -> Finding:
+async def enquire(deps: Dependencies, gateway_id: str, reference: Reference) -> Finding:
     """Ask a gateway what became of an attempt; one that is disabled is asked all the same."""
-    gateway = world.gateways.get(gateway_id)
+    gateway = deps.gateways.get(gateway_id)
     if gateway is None:
         return Undecided(Pending.UNREACHABLE, "NO_ADAPTER")
-    finding = await bounded(world, gateway_id, gateway.enquire(reference), Undecided(Pending.UNREACHABLE, "TIMEOUT"))
+    finding = await bounded(deps, gateway_id, gateway.enquire(reference), Undecided(Pending.UNREACHABLE, "TIMEOUT"))
     is_silent = isinstance(finding, Undecided) and finding.result is Pending.UNREACHABLE
-    world.pace.learn(gateway_id, world.clock.elapsed(), reached=not is_silent)
+    deps.pace.learn(gateway_id, deps.clock.elapsed(), reached=not is_silent)
     return finding
 
 
-def within_s(world: World) -> float:
+def within_s(deps: Dependencies) -> float:
     """Return how long a worker waits for one call of a gateway."""
-    return min(world.timeout_ms / 1000, ASK_WITHIN_S)
+    return min(deps.timeout_ms / 1000, ANSWER_WITHIN_S)
 
 
 T = TypeVar("T")
 
 
-async def bounded(world: World, gateway_id: str, call: Coroutine[Any, Any, T], too_late: Undecided) -> T | Undecided:
+async def bounded(
+    deps: Dependencies, gateway_id: str, call: Coroutine[Any, Any, T], too_late: Undecided
+) -> T | Undecided:
     """Wait for a gateway's answer, for a limited time; an adapter's bug is an answer that says nothing."""
     try:
-        async with asyncio.timeout(within_s(world)):
+        async with asyncio.timeout(within_s(deps)):
             return await call
     except TimeoutError:
         return too_late

@@ -5,28 +5,28 @@ import logging
 
 from pgw.core.errors import PgwError
 from pgw.core.events import Corrects
-from pgw.core.flow.verification.enquiries import ask, round_of, within_s
+from pgw.core.flow.verification.enquiries import enquire, round_of, within_s
 from pgw.core.ids import uuid7
 from pgw.core.ledger.due import Due, answers_of, due
 from pgw.core.ledger.payment_reads import decision_of
 from pgw.core.ledger.verifications import CLAIM, LEASE_EXPIRED, RECORD, SETTLE, WIN
 from pgw.core.payment.outcome import Blame, Captured, Decline
 from pgw.core.payment.payment import AttemptStatus, Status
-from pgw.core.ports import Reference, World
+from pgw.core.ports import Dependencies, Reference
 from pgw.core.verification.enquiry import (
     CHECK_LEASE,
     Authorized,
     GaveUp,
-    Known,
+    KnownAttempt,
     Pending,
     Undecided,
     Unfit,
+    ending_of,
     judge,
     next_check_at,
-    result_word,
-    settle,
+    result_of,
 )
-from pgw.core.verification.late_capture import watch_of
+from pgw.core.verification.late_capture import monitor_of
 from pgw.core.writes.attempts import Ended, Item, subject_of
 from pgw.core.writes.verification import settling
 
@@ -37,17 +37,17 @@ PURPOSE = "verify"
 Answered = Captured | Unfit | Decline | Undecided
 
 
-async def verify_due(world: World) -> int:
+async def verify_due(deps: Dependencies) -> int:
     """Ask about every attempt that is due; return how many were claimed. Many workers may do this at once."""
-    return await round_of(world, PURPOSE, due, lambda each: _check(world, each))
+    return await round_of(deps, PURPOSE, due, lambda each: _check(deps, each))
 
 
-async def _check(world: World, each: Due) -> bool:
+async def _check(deps: Dependencies, each: Due) -> bool:
     """Claim, ask, write. An attempt whose check cannot be written stays due."""
     try:
-        claimed_at = world.clock.now()
+        claimed_at = deps.clock.now()
         claimed_until = claimed_at + CHECK_LEASE
-        owned_until = world.clock.elapsed() + CHECK_LEASE.total_seconds()
+        owned_until = deps.clock.elapsed() + CHECK_LEASE.total_seconds()
         claim: Item = {
             "payment_id": each.payment_id,
             "attempt_number": each.attempt_number,
@@ -57,28 +57,28 @@ async def _check(world: World, each: Due) -> bool:
             "claimed_at": claimed_at,
             "claimed_until": claimed_until,
         }
-        if not await world.ledger.commit(CLAIM, claim):
+        if not await deps.ledger.commit(CLAIM, claim):
             return False
-        finding = await ask(world, each.gateway_id, Reference(each.payment_id, each.attempt_number))
+        finding = await enquire(deps, each.gateway_id, Reference(each.payment_id, each.attempt_number))
         if isinstance(finding, Authorized):
-            await _write(world, each, await _capture(world, each, finding, owned_until), claim)
+            await _write(deps, each, await _capture(deps, each, finding, owned_until), claim)
         else:
-            await _write(world, each, finding, claim)
+            await _write(deps, each, finding, claim)
     except PgwError as fault:
         log.warning("payment %s attempt %d: check not written: %s", each.payment_id, each.attempt_number, fault)
     return True
 
 
-async def _capture(world: World, each: Due, found: Authorized, owned_until: float) -> Answered:
+async def _capture(deps: Dependencies, each: Due, found: Authorized, owned_until: float) -> Answered:
     """Take the authorised money once, if this attempt is or becomes the payment's winner; then ask what came of it."""
     if (found.amount_minor, found.currency) != (each.amount_minor, each.currency):
         return Unfit(found.transaction_ref)
-    if not await world.ledger.commit(WIN, {"payment_id": each.payment_id, "attempt_number": each.attempt_number}):
+    if not await deps.ledger.commit(WIN, {"payment_id": each.payment_id, "attempt_number": each.attempt_number}):
         return Undecided(Pending.STILL_PENDING, "NOT_THE_WINNER")
-    timeout_s = within_s(world)
-    if world.clock.elapsed() + timeout_s > owned_until:
+    timeout_s = within_s(deps)
+    if deps.clock.elapsed() + timeout_s > owned_until:
         return Undecided(Pending.STILL_PENDING, "LEASE_EXPIRED")
-    gateway = world.gateways[each.gateway_id]
+    gateway = deps.gateways[each.gateway_id]
     try:
         async with asyncio.timeout(timeout_s):
             await gateway.capture(found.transaction_ref, found.amount_minor, found.currency)
@@ -86,30 +86,30 @@ async def _capture(world: World, each: Due, found: Authorized, owned_until: floa
         return Undecided(Pending.STILL_PENDING, "CAPTURE_TIMEOUT")
     except Exception as fault:
         log.exception("%s: capture raised %s", each.gateway_id, type(fault).__name__)
-    finding = await ask(world, each.gateway_id, Reference(each.payment_id, each.attempt_number))
+    finding = await enquire(deps, each.gateway_id, Reference(each.payment_id, each.attempt_number))
     return Undecided(Pending.STILL_PENDING, "AUTHORIZED") if isinstance(finding, Authorized) else finding
 
 
-async def _write(world: World, each: Due, finding: Answered, claim: Item) -> None:
-    now = world.clock.now()
+async def _write(deps: Dependencies, each: Due, finding: Answered, claim: Item) -> None:
+    now = deps.clock.now()
     check: Item = {
         "check_number": each.checks_made + 1,
         "checked_at": now,
-        "result": result_word(finding),
+        "result": result_of(finding),
         "error_code": finding.error_code if isinstance(finding, Undecided) else None,
     }
     is_absent = isinstance(finding, Undecided) and finding.result is Pending.ABSENT
     named = each.payment_id, each.attempt_number
-    earlier = await world.ledger.read(answers_of, *named) if is_absent else ()
+    earlier = await deps.ledger.read(answers_of, *named) if is_absent else ()
     conclusion = judge(finding, _known(each), earlier, now)
     if isinstance(conclusion, Undecided):
         at_customer = each.status == AttemptStatus.REQUIRES_ACTION
-        again = next_check_at(each.checks_made + 1, now, world.rng, at_customer=at_customer)
-        await world.ledger.commit(RECORD, {**claim, **check, "next_check_at": again})
+        again = next_check_at(each.checks_made + 1, now, deps.rng, at_customer=at_customer)
+        await deps.ledger.commit(RECORD, {**claim, **check, "next_check_at": again})
         return
-    stored = await world.ledger.read(decision_of, each.payment_id)
+    stored = await deps.ledger.read(decision_of, each.payment_id)
     assert stored is not None, "a payment is opened together with its decision"
-    settlement = settle(conclusion, each.amount_minor, each.currency)
+    settlement = ending_of(conclusion, each.amount_minor, each.currency)
     item = settling(
         subject_of(each.payment_id, stored[0]),
         Ended(
@@ -118,22 +118,22 @@ async def _write(world: World, each: Due, finding: Answered, claim: Item) -> Non
             end=settlement.end,
             at=now,
             latency_ms=each.latency_ms,
-            watch=watch_of(settlement.end, each.started_at, now, world.rng),
+            watch=monitor_of(settlement.end, each.started_at, now, deps.rng),
         ),
         settlement,
         each.attempts_made,
         round((now - each.created_at).total_seconds() * 1000),
         {**check, "error_code": check["error_code"] or settlement.end.error_code},
-        _told(each),
-        (uuid7(now, world.rng), uuid7(now, world.rng)),
+        _published(each),
+        (uuid7(now, deps.rng), uuid7(now, deps.rng)),
     )
-    if await world.ledger.commit(SETTLE, item) and settlement.finish.status is Status.MANUAL_REVIEW:
+    if await deps.ledger.commit(SETTLE, item) and settlement.finish.status is Status.MANUAL_REVIEW:
         why = "nobody could tell its end" if isinstance(conclusion, GaveUp) else "its money is not what was asked for"
         log.critical("payment %s at %s waits for a person: %s", each.payment_id, each.gateway_id, why)
 
 
-def _known(each: Due) -> Known:
-    return Known(
+def _known(each: Due) -> KnownAttempt:
+    return KnownAttempt(
         started_at=each.started_at,
         ended_at=each.ended_at or each.due_at,
         at_customer=each.status == AttemptStatus.REQUIRES_ACTION,
@@ -142,7 +142,7 @@ def _known(each: Due) -> Known:
     )
 
 
-def _told(each: Due) -> Corrects | None:
+def _published(each: Due) -> Corrects | None:
     """Return the attempt's end as its event told it; an attempt that nobody ended, but its lease, was never told."""
     if each.status == AttemptStatus.SENDING or each.error_code == LEASE_EXPIRED or each.ended_at is None:
         return None

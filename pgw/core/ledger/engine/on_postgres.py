@@ -49,7 +49,7 @@ by a statement of its own: those that follow it in the transaction see what its 
 are taken at its head and in one order, so that writers of the same payments do not deadlock."""
 
 
-class Statements:
+class PostgresStatements:
     """A phase, compiled once to a statement with one parameter, `$1`."""
 
     def __init__(self, phase: Phase) -> None:
@@ -120,7 +120,7 @@ class OnPostgres:
         if phase.locks and not self._can_lock:
             connection.execute(LOCK)
             self._can_lock = True
-        statements = Statements(phase)
+        statements = PostgresStatements(phase)
         text = psycopg.ClientCursor(connection).mogrify(statements.text, statements.constants)
         connection.execute(f"PREPARE pgw_{phase.name} (text) AS {text}".encode())
         self._prepared.add(phase)

@@ -18,7 +18,7 @@ RETRYABLE = (sqlite3.OperationalError, sqlite3.InterfaceError)
 """Everybody's fault: a busy file, a full disk. The whole batch runs again."""
 
 
-class Statements:
+class SqliteStatements:
     """A phase, compiled once."""
 
     def __init__(self, phase: Phase) -> None:
@@ -67,7 +67,7 @@ class OnSqlite:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._statements: dict[Phase, Statements] = {}
+        self._statements: dict[Phase, SqliteStatements] = {}
         self._connection: sqlite3.Connection | None = None
 
     def run(self, groups: Sequence[tuple[Phase, Sequence[Item]]]) -> list[set[str]]:
@@ -92,7 +92,7 @@ class OnSqlite:
     def _write(self, connection: sqlite3.Connection, phase: Phase, items: Sequence[Item]) -> set[str]:
         statements = self._statements.get(phase)
         if statements is None:
-            statements = self._statements[phase] = Statements(phase)
+            statements = self._statements[phase] = SqliteStatements(phase)
         given = {BATCH.key: statements.encode(items)}
         text, constants = statements.guard
         keys = [row[0] for row in connection.execute(text, {**constants, **given}).fetchall()]

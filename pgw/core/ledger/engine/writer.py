@@ -41,7 +41,7 @@ class LedgerUnavailable(PgwError):
         self.late = late
 
 
-class ItemRefused(PgwError):
+class WriteRefused(PgwError):
     """The database refused this one item; its neighbours were written."""
 
     def __init__(self, phase: Phase, fault: Exception) -> None:
@@ -219,7 +219,7 @@ class Writer:
                 named = each.phase.name, each.phase.key, each.item.get(each.phase.key)
                 # Nothing of it is written, and nothing else will tell: what stood against it is for a person to see.
                 log.critical("the ledger refused one %s item, %s %s", *named, exc_info=refusal)
-                return [ItemRefused(each.phase, refusal)]
+                return [WriteRefused(each.phase, refusal)]
             half = len(batch) // 2
             return self._write(batch[:half]) + self._write(batch[half:])
 

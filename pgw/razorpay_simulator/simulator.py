@@ -6,9 +6,9 @@ from random import Random, SystemRandom
 
 from sanic import Request
 
-from pgw.razorpay_simulator.book import Book
-from pgw.razorpay_simulator.clock import Clock
-from pgw.razorpay_simulator.faults import Fault, Faults
+from pgw.razorpay_simulator.book import SimulatorBook
+from pgw.razorpay_simulator.clock import SimulatorClock
+from pgw.razorpay_simulator.faults import Faults, SimulatedFault
 from pgw.razorpay_simulator.webhooks import Webhooks
 
 KEY_ID = "rzp_test_pgw"
@@ -16,29 +16,29 @@ KEY_SECRET = "sandbox"  # noqa: S105  # it guards no money, and it is printed
 
 
 @dataclass(frozen=True, slots=True)
-class Sandbox:
+class Simulator:
     """One fake gateway."""
 
-    book: Book
+    book: SimulatorBook
     faults: Faults
-    clock: Clock
+    clock: SimulatorClock
     webhooks: Webhooks
 
 
-def new_sandbox(
-    clock: Clock,
+def new_simulator(
+    clock: SimulatorClock,
     *,
-    standing: Iterable[Fault] = (),
+    standing: Iterable[SimulatedFault] = (),
     approve_after_s: float | None = None,
     rng: Random | None = None,
-) -> Sandbox:
+) -> Simulator:
     """Open an empty book. Without `approve_after_s` a payment is approved by a call only."""
     draws = rng or SystemRandom()
-    book = Book(clock.now, draws, approve_after_s)
-    return Sandbox(book, Faults(standing), clock, Webhooks(book, clock, draws))
+    book = SimulatorBook(clock.now, draws, approve_after_s)
+    return Simulator(book, Faults(standing), clock, Webhooks(book, clock, draws))
 
 
-def sandbox_of(request: Request) -> Sandbox:
+def simulator_of(request: Request) -> Simulator:
     """Return the sandbox that this request is for."""
-    sandbox: Sandbox = request.app.ctx.sandbox
+    sandbox: Simulator = request.app.ctx.sandbox
     return sandbox
