@@ -26,7 +26,7 @@ from pgw.core.ledger.audit_reads import (
 )
 from pgw.core.ledger.outbox import MAX_DEAD, REQUEUED, occurred_at
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.ledger.violations import Evidence, FoundViolation
+from pgw.core.ledger.violations import FoundBy, FoundViolation
 from pgw.core.money.audit_rows import EventRow, PaymentRows
 from pgw.core.money.invariants import check
 
@@ -67,7 +67,7 @@ def sampled(connection: Connection, since: datetime) -> Sequence[SampledPayment]
         looked = [_checked(case, told.get(case.payment.payment_id)) for case in found]
         # Not all events of a payment need to stand near: what looks wrong is looked for everywhere they may.
         suspects = [
-            place for place, each in enumerate(looked) if any(it.seen_in is Evidence.EVENTS for it in each.found)
+            place for place, each in enumerate(looked) if any(it.seen_in is FoundBy.EVENTS for it in each.found)
         ]
         for number, place in enumerate(suspects):
             events = _everywhere(reading, found[place]) if number < CONFIRMED else None
@@ -83,10 +83,10 @@ def sampled_again(connection: Connection, payment_ids: Sequence[str]) -> Sequenc
 
 def _checked(case: PaymentRows, events: Sequence[EventRow] | None) -> SampledPayment:
     by_rows = check(case)
-    found = [FoundViolation(each, Evidence.ROWS) for each in by_rows]
+    found = [FoundViolation(each, FoundBy.ROWS) for each in by_rows]
     if events is not None:
         both = check(msgspec.structs.replace(case, events=events))
-        found += [FoundViolation(each, Evidence.EVENTS) for each in both if each not in by_rows]
+        found += [FoundViolation(each, FoundBy.EVENTS) for each in both if each not in by_rows]
     return SampledPayment(case.payment.payment_id, tuple(found), by_events=events is not None)
 
 
@@ -185,4 +185,4 @@ def compared(
     if is_late or any(minute <= each < minute + MINUTE for each in moments if each is not None):
         return None
     written = minutes_written(connection, minute, minute + MINUTE)
-    return [FoundViolation(each, Evidence.METRICS, minute) for each in recounted(written, heard.minutes)]
+    return [FoundViolation(each, FoundBy.METRICS, minute) for each in recounted(written, heard.minutes)]

@@ -78,7 +78,7 @@ CLEAR = Phase(
 """Notes that a violation no longer holds; lost when it is cleared already, or was found again since that look."""
 
 
-class Evidence(StrEnum):
+class FoundBy(StrEnum):
     """What has to be read to see whether a violation still holds."""
 
     ROWS = "rows"
@@ -90,7 +90,7 @@ class FoundViolation(Struct, frozen=True):
     """A violation as a look found it; `minute` where it is one of the metrics."""
 
     violation: Violation
-    seen_in: Evidence
+    seen_in: FoundBy
     minute: datetime | None = None
 
     @property

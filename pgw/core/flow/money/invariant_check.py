@@ -11,7 +11,7 @@ from pgw.core.ledger.violations import (
     CLEAR,
     MAX_OPEN,
     OPEN,
-    Evidence,
+    FoundBy,
     FoundViolation,
     Open,
     clearing,
@@ -81,7 +81,7 @@ class InvariantCheck:
         by_payment = {each.payment_id: each for each in looked}
         mine = [each for each in known.values() if each.payment_id in by_payment]
         # Without a look at the events nothing is known of what they said.
-        seen = [each for each in mine if each.seen_in != Evidence.EVENTS or by_payment[each.payment_id or ""].by_events]
+        seen = [each for each in mine if each.seen_in != FoundBy.EVENTS or by_payment[each.payment_id or ""].by_events]
         return await self._settle([it for each in looked for it in each.found], seen, known, began)
 
     async def _minute(self, known: Known) -> int:
