@@ -81,7 +81,7 @@ def test_a_certificate_that_nobody_vouches_for(razorpay: WireGateway, tmp_path: 
     with TlsDoor(CERTIFICATE) as door, till(tmp_path, f"https://127.0.0.1:{door.port}") as shop:
         words = fallen_back(shop, razorpay, "NOT_SENT_TLS")
     assert in_clear(door) == 0
-    saw(3, f"{words}; {in_clear(door)} words in clear text", case="nobody vouches for it")
+    saw(3, f"{words}; {in_clear(door)} words in clear text", case="it is not trusted")
 
 
 def test_a_certificate_that_has_expired(razorpay: WireGateway, tmp_path: Path, saw: Saw) -> None:

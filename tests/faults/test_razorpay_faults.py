@@ -169,7 +169,7 @@ def table(rows: list[Row]) -> str:
         *(f"| `{each.fault}` | {each.answer} | {each.end} | {each.gateways} | {each.charges} |" for each in rows),
         "",
         "`hang` made nothing, which a gateway that knows nothing does not prove: it stays under check. `late_success`",
-        "was declined and is authorised five seconds later: nobody captures it, and it goes back by itself. After",
+        "was declined and is authorised five seconds later: it is not captured, and expires. After",
         "`401` the answer of `/ops/readiness` is degraded by the check `gateway:razorpay`.",
         "",
     ]

@@ -121,7 +121,7 @@ def test_a_charge_that_turns_up_after_its_failure_goes_back_once(saw: Saw) -> No
     assert timedelta() < after < timedelta(days=2)
     words = (
         f"{_first(run)}, then {_end(run)}; captured on day {_days(charge.stands[-1][0] - charge.sent_at)}: "
-        f"given back {_given_back(run)} time; net {_nets(run)[0]}; {_violations(run)} violations"
+        f"reversed {_given_back(run)} time; net {_nets(run)[0]}; {_violations(run)} violations"
     )
     saw(5, words, case="until day 3")
 
@@ -133,7 +133,7 @@ def test_money_that_comes_late_after_another_gateway_won_goes_back(saw: Saw) -> 
     assert (_nets(run), _given_back(run), len(_told_back(run))) == ([0, amount], 1, 1)
     kept = sum(net > 0 for net in _nets(run))
     words = (
-        f"{_first(run)}; {_tried(run)}; given back {_given_back(run)} time, told {len(_told_back(run))} time; "
+        f"{_first(run)}; {_tried(run)}; reversed {_given_back(run)} time, reported {len(_told_back(run))} time; "
         f"{kept} net capture; {_violations(run)} violations"
     )
     saw(16, words)
@@ -148,7 +148,7 @@ def test_a_failed_charge_that_is_authorised_two_days_later_keeps_nothing(saw: Sa
     assert (_first(run), _nets(run), watch["state"]) == ("FAILURE", [0], "REVERSED" if is_taken else "OVER")
     assert _given_back(run) == is_taken
     words = (
-        f"{_first(run)}; watch {watch['state']}; given back {_given_back(run)} times; net {_nets(run)[0]}; "
+        f"{_first(run)}; watch {watch['state']}; reversed {_given_back(run)} times; net {_nets(run)[0]}; "
         f"{_violations(run)} violations"
     )
     saw(17, words, case="and captured" if is_taken else "and left to expire")
@@ -164,7 +164,7 @@ def test_a_refund_whose_answer_is_lost_is_asked_for_again_under_one_key(saw: Saw
     keys = Counter(row["reversal_key"] for row in _rows(run, watches))
     assert charge.given_back.keys() == keys.keys()
     words = (
-        f"asked {fates.reversals} times under {len(keys)} key; given back {_given_back(run)} time; "
+        f"asked {fates.reversals} times under {len(keys)} key; reversed {_given_back(run)} time; "
         f"net {_nets(run)[0]}; {_tried(run)}; {_violations(run)} violations"
     )
     saw(43, words)
