@@ -10,6 +10,7 @@ from sanic import HTTPResponse, Request
 
 from pgw.core import card_data
 from pgw.core.errors import Code, FieldError, PgwError
+from pgw.core.malformed import MALFORMED
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -20,9 +21,6 @@ MAX_FAULTS = 50
 
 NOT_JSON = "the body is not a JSON document"
 ANY_CHOICE = "one of the values it may have"
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for bytes that are no JSON, no UTF-8, or nested deeper than anybody's request."""
 
 
 def read_body(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
@@ -37,7 +35,7 @@ def read_body(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         return decoder.decode(raw)
     except msgspec.ValidationError as fault:
         raise _refusal(raw, decoder.type, str(fault)) from None
-    except UNREADABLE:
+    except MALFORMED:
         raise PgwError(Code.INVALID_REQUEST, NOT_JSON) from None
 
 
@@ -48,7 +46,7 @@ def _refusal(raw: bytes, kind: Any, message: str) -> PgwError:
     except msgspec.ValidationError:
         # A number beyond what any member takes cannot be decoded without its type: the first fault has to do.
         return invalid(_field_error(message, ""))
-    except UNREADABLE:
+    except MALFORMED:
         return PgwError(Code.INVALID_REQUEST, NOT_JSON)
 
 

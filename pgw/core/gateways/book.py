@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from pgw.core.malformed import MALFORMED
+
 
 class Entry(StrEnum):
     """What a line of the book says happened."""
@@ -122,6 +124,6 @@ class Book:
                 self._read_to += len(text)
                 try:
                     line = self._decoder.decode(text)
-                except msgspec.DecodeError:
+                except MALFORMED:
                     continue
                 self._lines.setdefault((line.gateway_id, line.payment_id, line.attempt_number), []).append(line)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from pgw.core.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
 from pgw.core.gateways.wire import Reply
+from pgw.core.malformed import MALFORMED
 from pgw.core.outcome import ActionRequired, Blame, Captured, Decline, NotSent, Unknown, declined
 from pgw.core.payment import NextAction
 
@@ -209,5 +210,5 @@ def read(body: bytes, kind: type[T]) -> T | None:
     """Decode what a gateway sent; None for anything that is not exactly of this form."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except MALFORMED:
         return None

@@ -10,6 +10,7 @@ import msgspec
 from pgw.core.breaker import Breaker, Key
 from pgw.core.hot import scripts
 from pgw.core.hot.in_process import LIVE_S
+from pgw.core.malformed import MALFORMED
 from pgw.core.ports import Heartbeat, Held, HotUnavailable, Slices
 
 ANSWER_WITHIN_S = 1.0
@@ -179,7 +180,7 @@ def _held(raw: bytes | None) -> Held:
         return Held(Breaker(), None)
     try:
         return Held(msgspec.json.decode(raw, type=Breaker), raw)
-    except msgspec.DecodeError:
+    except MALFORMED:
         return Held(Breaker(), raw)
 
 
@@ -188,7 +189,7 @@ def _heartbeat(stored: bytes) -> Heartbeat | None:
     at, _, document = stored.partition(b" ")
     try:
         return msgspec.structs.replace(msgspec.json.decode(document, type=Heartbeat), at=float(at))
-    except msgspec.DecodeError:
+    except (ValueError, *MALFORMED):
         return None
 
 

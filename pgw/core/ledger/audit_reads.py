@@ -18,6 +18,7 @@ from pgw.core.invariants import Violation, check, same_key
 from pgw.core.ledger.money_tables import transfers, watches
 from pgw.core.ledger.outbox import PROBED, REQUEUED, occurred_at
 from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments
+from pgw.core.malformed import MALFORMED
 from pgw.core.metrics import SLICE_S, STATUSES, fold, parse_field
 from pgw.core.payment import AttemptStatus, Status
 
@@ -185,7 +186,7 @@ def hear(connection: Connection, heard: Heard, position: int, limit: int = EVENT
         .order_by(outbox.c.position)
     )
     for place, published, text, dead_reason in connection.execute(query):
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, *MALFORMED):
             heard.hear(place, published, msgspec.json.decode(text, type=Event), is_dead=dead_reason is not None)
     return position + limit
 

@@ -29,6 +29,7 @@ from pgw.core.ledger.audit_reads import (
 from pgw.core.ledger.outbox import MAX_DEAD, REQUEUED, occurred_at
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
 from pgw.core.ledger.violations import Found, SeenIn
+from pgw.core.malformed import MALFORMED
 
 SAMPLE = 100
 """Payments of one sample."""
@@ -129,7 +130,7 @@ def _told(
     told: dict[str, list[Told]] = defaultdict(list)
     lifted: list[tuple[str, Told]] = []
     for place, published, text, dead_reason in connection.execute(query):
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, *MALFORMED):
             event = msgspec.json.decode(text, type=Event)
             newest_at = max(newest_at or event.occurred_at, event.occurred_at)
             if event.payment_id is None:

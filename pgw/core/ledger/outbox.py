@@ -11,6 +11,7 @@ from sqlalchemy.sql.selectable import FromClause
 
 from pgw.core.ledger.phase import Phase, Statement
 from pgw.core.ledger.tables import Whole, outbox
+from pgw.core.malformed import MALFORMED
 
 MAX_PUBLISHED = 1000
 """Positions that one commit numbers: about ten milliseconds of the writer, which payments may share."""
@@ -229,7 +230,7 @@ def occurred_at(event: str | bytes) -> datetime | None:
     """Read when an event occurred; None where it does not say."""
     try:
         return msgspec.json.decode(event, type=_Dated).occurred_at
-    except (ValueError, RecursionError):
+    except MALFORMED:
         return None
 
 
