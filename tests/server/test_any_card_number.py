@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
-from pgw.core.card_data import LENGTHS
+from pgw.core.card_number import LENGTHS
 from pgw.core.ledger.store import open_engine
 from pgw.core.webhook import signature_of
 from tests.faults.proof import ledger_of
