@@ -156,7 +156,7 @@ def _decoded(raw: bytes) -> str:
     """Read what is no UTF-8, and so no JSON, for its ASCII alone: replacing its faults one by one takes far longer."""
     try:
         return raw.decode()
-    except UnicodeDecodeError:
+    except UnicodeError:
         return raw.translate(_BARRED).decode()
 
 
