@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import count
@@ -79,7 +79,10 @@ def administrator(database: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 class Stage:
-    """One open ledger for all examples of a test; each takes a fresh number, so that no two share a payment."""
+    """One open ledger for all examples of a test; each takes a fresh number, so that no two share a payment.
+
+    Examples that run a round of checks share more than that: whatever is due. Each of those takes one of `Stages`.
+    """
 
     def __init__(self, runner: asyncio.Runner, ledger: OpenLedger) -> None:
         self._runner = runner
@@ -91,6 +94,10 @@ class Stage:
 
     def number(self) -> int:
         return next(self._numbers)
+
+
+Stages = Callable[[], AbstractContextManager[Stage]]
+"""Opens a new ledger at each call."""
 
 
 @contextmanager

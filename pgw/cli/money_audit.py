@@ -53,8 +53,9 @@ def audit_money(settlement: "Path | None", since: "datetime | None") -> Screen:
 
 def _settlement(path: "Path") -> "SettlementList":
     """Read a list: JSON, an array of objects, or CSV with the same names in its first line."""
-    from msgspec import DecodeError, ValidationError, convert, json  # noqa: PLC0415
+    from msgspec import convert, json  # noqa: PLC0415
 
+    from pgw.core.errors import MALFORMED  # noqa: PLC0415
     from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine, SettlementList  # noqa: PLC0415
 
     try:
@@ -67,7 +68,7 @@ def _settlement(path: "Path") -> "SettlementList":
         lines = [convert(row, SettlementLine, strict=False) for row in rows]
     except FileNotFoundError:
         raise CommandError(Exit.NOT_FOUND, f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, csv.Error, DecodeError, ValidationError) as fault:
+    except (OSError, csv.Error, *MALFORMED) as fault:
         members = ", ".join(SettlementLine.__struct_fields__)
         raise CommandError(Exit.USAGE, f"{path} is no settlement list ({fault}): a line has {members}") from None
     wrong = next((number for number, line in enumerate(lines, 1) if line.kind not in {CAPTURED, REVERSED}), None)

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from pgw.core.errors import MALFORMED
 from pgw.razorpay_simulator.refusals import Refused, extra_field, invalid
 
 T = TypeVar("T")
@@ -193,7 +194,7 @@ def decode(body: bytes, kind: type[T]) -> T:
         _check_nulls(msgspec.json.decode(body or b"{}"))
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
-    except (msgspec.DecodeError, RecursionError):
+    except MALFORMED:
         raise invalid("The request body is not valid JSON") from None
     return asked
 

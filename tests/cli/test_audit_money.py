@@ -54,3 +54,15 @@ def test_what_is_no_list_is_refused(pgw: Pgw, tmp_path: Path, written: str | Non
     ended = pgw("audit", "money", "--settlement", str(path))
     assert (code, "") == (ended.code, ended.out)
     assert str(path) in ended.err
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[", b"{}", b'["\xff"]', b"[" * 100_000], ids=["torn", "no list", "no UTF-8", "too deep"]
+)
+@pytest.mark.parametrize("name", ["list.csv", "list.json"])
+def test_malformed_bytes_are_no_settlement_list(pgw: Pgw, tmp_path: Path, name: str, raw: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(raw + b"\n1\n")
+    ended = pgw("audit", "money", "--settlement", str(path))
+    assert (ended.code, ended.out) == (Exit.USAGE, "")
+    assert str(path) in ended.err

@@ -20,6 +20,7 @@ from pgw.core.money.audit_rows import SettlementLine, SettlementList
 from pgw.core.payment.outcome import Verdict
 from pgw.core.payment.payment import Status
 from tests.doubles import CUSTOMER_DECLINE, GATEWAY_DECLINE, NOON, UNKNOWN, Act, request_of, scene_of
+from tests.events import POISON
 from tests.ledgers import opened
 
 LATER = NOON + timedelta(hours=1)
@@ -67,6 +68,13 @@ def test_what_was_lived_is_right(connection: Connection) -> None:
     found = _audited(connection)
     assert (found.payments, found.reached, found.violations) == (6, True, ())
     assert found.events >= 12
+
+
+def test_what_is_no_event_is_left_out(connection: Connection) -> None:
+    before = _audited(connection)
+    connection.execute(insert(outbox).values(event=POISON))
+    found = _audited(connection)
+    assert (before.events, ()) == (found.events, found.violations)
 
 
 def test_pages_and_a_beginning_bound_what_is_read(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

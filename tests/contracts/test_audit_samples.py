@@ -21,6 +21,7 @@ from pgw.core.ledger.violations import FoundBy, opened
 from pgw.core.payment.payment import Status
 from tests.contracts.aged import MINUTE, PAYMENTS, auditors, do, on, set_status
 from tests.doubles import NOON, VirtualClock
+from tests.events import POISON
 
 
 def _last_end(connection: Connection) -> int:
@@ -47,6 +48,16 @@ def test_events_are_judged_with_the_payments_they_tell_of(aged: str, hand: Engin
         do(hand, update(outbox).where(outbox.c.published == row["published"]).values(dead_reason=REQUEUED))
         clock.advance(5)
         assert await auditor.step() == 0
+
+    on(aged, scenario)
+
+
+def test_what_is_no_event_is_left_out_of_a_sample(aged: str, hand: Engine) -> None:
+    async def scenario(ledger: OpenLedger, clock: VirtualClock) -> None:
+        (auditor,) = auditors(ledger, clock)
+        do(hand, insert(outbox).values(event=POISON))
+        assert await auditor.step() == 0
+        assert await ledger.read(opened) == []
 
     on(aged, scenario)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
 from pgw.core.ledger.engine.store import open_engine
-from pgw.core.payment.card_data import LENGTHS
+from pgw.core.payment.card_number import LENGTHS
 from pgw.core.verification.webhook import signature_of
 from tests.faults.proof import ledger_of
 from tests.server.kept import violated_by

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from pgw.core.errors import MALFORMED
+
 
 class BookStatus(StrEnum):
     """What a line of the book says happened."""
@@ -124,6 +126,6 @@ class SandboxBook:
                 self._read_to += len(text)
                 try:
                     line = self._decoder.decode(text)
-                except msgspec.DecodeError:
+                except MALFORMED:
                     continue
                 self._lines.setdefault((line.gateway_id, line.payment_id, line.attempt_number), []).append(line)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from pgw.core.errors import MALFORMED
 from pgw.core.gateways.wire import Reply
 from pgw.core.payment.outcome import ActionRequired, Blame, Captured, Decline, NotSent, Unknown, declined
 from pgw.core.payment.payment import NextAction
@@ -209,5 +210,5 @@ def read(body: bytes, kind: type[T]) -> T | None:
     """Decode what a gateway sent; None for anything that is not exactly of this form."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except MALFORMED:
         return None

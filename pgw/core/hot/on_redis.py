@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pgw.core.breakers.breaker import Breaker, Key
+from pgw.core.errors import MALFORMED
 from pgw.core.hot import scripts
 from pgw.core.hot.in_process import LIVE_S
 from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
@@ -179,7 +180,7 @@ def _held(raw: bytes | None) -> StoredBreaker:
         return StoredBreaker(Breaker(), None)
     try:
         return StoredBreaker(msgspec.json.decode(raw, type=Breaker), raw)
-    except msgspec.DecodeError:
+    except MALFORMED:
         return StoredBreaker(Breaker(), raw)
 
 
@@ -188,7 +189,7 @@ def _heartbeat(stored: bytes) -> Heartbeat | None:
     at, _, document = stored.partition(b" ")
     try:
         return msgspec.structs.replace(msgspec.json.decode(document, type=Heartbeat), at=float(at))
-    except msgspec.DecodeError:
+    except (ValueError, *MALFORMED):
         return None
 
 

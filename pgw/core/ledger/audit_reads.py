@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Table, Text, cast, func, or_, select
 
+from pgw.core.errors import MALFORMED
 from pgw.core.events import Event
 from pgw.core.ledger.outbox import PROBED, REQUEUED, occurred_at
 from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments, transfers, watches
@@ -194,7 +195,7 @@ def scan(connection: Connection, heard: EventScan, position: int, limit: int = E
         .order_by(outbox.c.position)
     )
     for place, published, text, dead_reason in connection.execute(query):
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, *MALFORMED):
             heard.hear(place, published, msgspec.json.decode(text, type=Event), is_dead=dead_reason is not None)
     return position + limit
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import Connection, Text, cast, func, select
 
+from pgw.core.errors import MALFORMED
 from pgw.core.events import Event
 from pgw.core.ledger.audit_reads import (
     COUNTED_WITHIN,
@@ -131,7 +132,7 @@ def _events(
     told: dict[str, list[EventRow]] = defaultdict(list)
     lifted: list[tuple[str, EventRow]] = []
     for place, published, text, dead_reason in connection.execute(query):
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, *MALFORMED):
             event = msgspec.json.decode(text, type=Event)
             newest_at = max(newest_at or event.occurred_at, event.occurred_at)
             if event.payment_id is None:

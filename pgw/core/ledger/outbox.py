@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Text, bindparam, cast, func, select, update
 from sqlalchemy.sql.selectable import FromClause
 
+from pgw.core.errors import MALFORMED
 from pgw.core.ledger.engine.columns import Whole
 from pgw.core.ledger.engine.phase import Phase, Statement
 from pgw.core.ledger.tables import outbox
@@ -230,7 +231,7 @@ def occurred_at(event: str | bytes) -> datetime | None:
     """Read when an event occurred; None where it does not say."""
     try:
         return msgspec.json.decode(event, type=_Dated).occurred_at
-    except (ValueError, RecursionError):
+    except MALFORMED:
         return None
 
 

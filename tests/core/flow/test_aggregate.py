@@ -55,7 +55,7 @@ def test_a_batch_is_what_its_events_come_to() -> None:
         (b"", "DecodeError"),
         (b"{", "DecodeError"),
         (b"[]", "ValidationError"),
-        (b'{"event_id": "\xff"}', "UnicodeDecodeError"),
+        (b'{"event_id": "\xff"}', ("DecodeError", "UnicodeDecodeError")),
         (b'{"x":' * 100_000, "RecursionError"),
         (msgspec.json.encode(attempted(1)).replace(b"12:00:00Z", b"12:00:00"), "TypeError"),
         (msgspec.json.encode(POISON), "ValidationError"),
@@ -64,7 +64,8 @@ def test_a_batch_is_what_its_events_come_to() -> None:
     ],
     ids=["nothing", "torn", "no object", "no text", "too deep", "no zone", "no event", "no name", "no fold"],
 )
-def test_what_cannot_be_counted_is_named_and_spoils_nothing(document: bytes, reason: str) -> None:
+def test_what_cannot_be_counted_is_named_and_spoils_nothing(document: bytes, reason: str | tuple[str, ...]) -> None:
+    """Invalid UTF-8 has a name of its own with msgspec before 0.23."""
     events = some(20)
     rows = [*_raw(events[:10]), (50, document), (51, NOTHING), *((n + 60, raw) for n, raw in _raw(events[10:]))]
     batch = Counter(_moody).count(rows)

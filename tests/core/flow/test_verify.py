@@ -1,24 +1,24 @@
 """What nobody knows the end of is asked about on schedule, and ended only by an answer, never by another charge."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, update
 
 from pgw.core.flow.payments.take import take
-from pgw.core.flow.verification.enquiries import MAX_DUE
 from pgw.core.flow.verification.verify import verify_due
-from pgw.core.ledger.due import due
-from pgw.core.ledger.payment_reads import attempts_of, by_id
-from pgw.core.ledger.tables import attempts, outbox, transfers, watches
+from pgw.core.ledger.payment_reads import by_id
+from pgw.core.ledger.tables import attempts, outbox, transfers, verification_checks, watches
 from pgw.core.ledger.verifications import WIN, verification_of
 from pgw.core.payment.outcome import Captured, FinalDecline, GatewayDecline
 from pgw.core.payment.payment import Payment, Status
-from pgw.core.ports import ChargeOrder
+from pgw.core.ports import ChargeOrder, Reference
 from pgw.core.verification.enquiry import Authorized, Finding, Pending, Undecided
 from tests.doubles import (
     ACTION,
@@ -32,7 +32,7 @@ from tests.doubles import (
     request_of,
     scene_of,
 )
-from tests.ledgers import Stage, rows
+from tests.ledgers import Stage, Stages, rows
 
 SCHEDULE_S = [2, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 3600, 3600]
 FAR_OFF_S = 3600 * 1.2
@@ -304,30 +304,80 @@ findings = st.sampled_from(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(answers=st.lists(findings, min_size=1, max_size=12))
-def test_whatever_a_gateway_answers_the_first_definitive_answer_ends_it(
-    stage: Stage, answers: list[Finding | Exception]
-) -> None:
-    """Until then every check is recorded and the next one scheduled; afterwards nobody asks again."""
-    number = stage.number()
+def _ends(answers: Sequence[Finding | Exception]) -> tuple[int, Status] | None:
+    """Say by which of these answers, none of them early, the payment ends, and how; None when it stays under check."""
+    known, absent = False, 0
+    for number, answer in enumerate(answers, start=1):
+        match answer:
+            case Captured():
+                return number, Status.SUCCESS
+            case FinalDecline():
+                return number, Status.FAILURE
+            case Undecided(result=Pending.ABSENT):
+                absent += 1
+                if absent == 2 and not known:
+                    return number, Status.FAILURE
+            case Undecided(result=Pending.STILL_PENDING):
+                known = True
+            case _:
+                pass
+    return None
 
-    async def scenario() -> None:
-        scene, payment = await _unknown(stage, seed=number)
-        for answer in answers:
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(answers=[Undecided(Pending.STILL_PENDING), Undecided(Pending.ABSENT), CAPTURED], seed=0)
+@example(answers=[Undecided(Pending.STILL_PENDING), *[Undecided(Pending.ABSENT)] * 3, CAPTURED], seed=0)
+@given(answers=st.lists(findings, min_size=1, max_size=12), seed=st.integers(0, 2**32 - 1))
+def test_whatever_a_gateway_answers_the_first_definitive_answer_ends_it(
+    stages: Stages, answers: list[Finding | Exception], seed: int
+) -> None:
+    """Until then every check is recorded and the next one scheduled; afterwards the gateway is not asked again."""
+    end = _ends(answers)
+
+    async def scenario(stage: Stage) -> None:
+        scene, payment = await _unknown(stage, seed=seed)
+        reference = Reference(payment.payment_id, 1)
+        for number, answer in enumerate(answers, start=1):
             scene.clock.advance(FAR_OFF_S)
             scene.gateways["g1"].answers.append(answer)
-            waiting = await stage.ledger.read(due, scene.clock.now(), MAX_DUE)
-            asked = payment.payment_id in {each.payment_id for each in waiting}
-            await verify_due(scene.deps)
-            shown = await _seen(scene, payment.payment_id)
-            (attempt,) = await stage.ledger.read(attempts_of, payment.payment_id)
-            assert shown.status.is_final is (str(attempt.status) in {"SUCCESS", "FAILURE"})
-            if asked and isinstance(answer, Captured | FinalDecline):
-                assert shown.status is (Status.SUCCESS if isinstance(answer, Captured) else Status.FAILURE)
-            assert scene.charges == [("g1", 1)]
+            is_open = end is None or number <= end[0]
+            assert await verify_due(scene.deps) == is_open
+            checks = number if end is None else min(number, end[0])
+            assert scene.gateways["g1"].asked == [reference] * checks
+            assert len(await rows(stage.ledger, verification_checks)) == checks
+            is_ended = end is not None and number >= end[0]
+            status = end[1] if end is not None and is_ended else Status.PENDING_VERIFICATION
+            assert (await _seen(scene, payment.payment_id)).status is status
+            assert (await _next_check(stage) is None) is is_ended
+        assert scene.charges == [("g1", 1)]
 
-    stage.run(scenario())
+    with stages() as stage:
+        stage.run(scenario(stage))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    acts=st.lists(st.sampled_from([Act(UNKNOWN, moves_money=True), Act(UNKNOWN)]), min_size=2, max_size=8),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_payments_that_are_due_together_end_each_by_the_answer_to_its_own_enquiry(
+    stages: Stages, acts: list[Act], seed: int
+) -> None:
+    """In whatever order their jitter makes them due."""
+
+    async def scenario(stage: Stage) -> None:
+        scene = scene_of(stage.ledger, {"g1": acts}, seed=seed)
+        ids = [(await take(scene.deps, request_of(), f"key-{n}")).payment.payment_id for n in range(len(acts))]
+        for _ in range(2):
+            scene.clock.advance(FAR_OFF_S)
+            await verify_due(scene.deps)
+        ended = [(await _seen(scene, payment_id)).status for payment_id in ids]
+        assert ended == [Status.SUCCESS if each.moves_money else Status.FAILURE for each in acts]
+        asked = Counter(each.payment_id for each in scene.gateways["g1"].asked)
+        assert asked == {name: 1 if act.moves_money else 2 for name, act in zip(ids, acts, strict=True)}
+
+    with stages() as stage:
+        stage.run(scenario(stage))
 
 
 AUTHORIZED = Authorized("ref-1", 1000, "INR")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
+from pgw.core.errors import MALFORMED
 from pgw.core.events import Event
 from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.hot.stream import Stream, StreamEntry
@@ -47,9 +48,6 @@ DISORDER = timedelta(minutes=2)
 
 MAX_REASON = 255
 
-UNREADABLE = (ValueError, RecursionError)
-"""What decoding raises: msgspec's own errors are ValueErrors, as Unicode's are, and a document can be too deep."""
-
 
 class Counted(Struct, frozen=True):
     """What a batch comes to. `numbers`: the events in `increments`; `poison`: those that cannot be counted, and why."""
@@ -74,7 +72,7 @@ class Counter:
         for number, raw in rows:
             try:
                 events[number] = None if raw == NOTHING else self._known(self._decoder.decode(raw))
-            except UNREADABLE as fault:
+            except MALFORMED as fault:
                 poison[number] = _reason(fault)
         told = {number: event for number, event in events.items() if event is not None}
         try:
