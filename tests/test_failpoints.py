@@ -55,7 +55,7 @@ def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], action: Failpo
 def test_without_a_failpoint_nothing_is_wrapped(tmp_path: Path) -> None:
     async def look(runtime: Runtime) -> None:
         assert isinstance(runtime.ledger._writer._runner, OnSqlite)
-        assert {type(each) for each in runtime.deps.gateways.values()} == {SandboxGateway}
+        assert {type(each) for each in runtime.gateways.values()} == {SandboxGateway}
 
     _within(tmp_path, "", look)
 
@@ -68,8 +68,8 @@ def test_with_one_runner_and_gateways_are_wrapped_and_do_as_before(
 
     async def look(runtime: Runtime) -> object:
         assert isinstance(runtime.ledger._writer._runner, RunnerWrapper)
-        assert {type(each) for each in runtime.deps.gateways.values()} == {GatewayWrapper}
-        hdfc = runtime.deps.gateways["hdfc"]
+        assert {type(each) for each in runtime.gateways.values()} == {GatewayWrapper}
+        hdfc = runtime.gateways["hdfc"]
         assert hdfc.trouble is None
         assert signals == []
         return await hdfc.enquire(Reference("01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b", 1))

@@ -70,7 +70,7 @@ def test_a_step_is_taken_at_once_and_then_after_each_pause() -> None:
     ids=lambda each: getattr(each, "code", None) or str(each) or type(each).__name__,
 )
 def test_a_step_that_fails_is_logged_and_tried_again_on_time(
-    fault: Exception, both: list[str], caplog: pytest.LogCaptureFixture
+    fault: Exception, levels: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is out of reach is said once, however often it is tried; a bug each time."""
 
@@ -86,7 +86,7 @@ def test_a_step_that_fails_is_logged_and_tried_again_on_time(
         await loop.stop()
 
     _run(scenario)
-    assert [record.levelname for record in caplog.records] == both
+    assert [record.levelname for record in caplog.records] == levels
 
 
 def test_one_that_hardly_pauses_does_after_a_fault() -> None:

@@ -55,7 +55,7 @@ def test_a_batch_is_what_its_events_come_to() -> None:
         (b"", "DecodeError"),
         (b"{", "DecodeError"),
         (b"[]", "ValidationError"),
-        (b'{"event_id": "\xff"}', "UnicodeDecodeError"),
+        (b'{"event_id": "\xff"}', "DecodeError"),
         (b'{"x":' * 100_000, "RecursionError"),
         (msgspec.json.encode(attempted(1)).replace(b"12:00:00Z", b"12:00:00"), "TypeError"),
         (msgspec.json.encode(POISON), "ValidationError"),
@@ -69,7 +69,8 @@ def test_what_cannot_be_counted_is_named_and_spoils_nothing(document: bytes, rea
     rows = [*_raw(events[:10]), (50, document), (51, NOTHING), *((n + 60, raw) for n, raw in _raw(events[10:]))]
     batch = Counter(_moody).count(rows)
     assert list(batch.poison) == [50]
-    assert batch.poison[50].startswith(reason)
+    # msgspec raises a UnicodeDecodeError up to 0.20, its own DecodeError since.
+    assert reason in batch.poison[50].partition(":")[0]
     assert [number for number, _ in rows if number != 50] == list(batch.numbers)
     assert counted(events) == plain(batch.increments)
 

@@ -81,7 +81,7 @@ def test_a_process_that_never_reached_the_hot_state_is_degraded_from_its_first_d
     async def scenario() -> None:
         process = Process()
         process.hot.is_down = True
-        await process.refresher.look()
+        await process.refresher.refresh()
         assert process.is_degraded()
         assert await process.beat()
         process.hot.is_down = False

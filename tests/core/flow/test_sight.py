@@ -51,13 +51,13 @@ def test_a_small_difference_is_the_trips_not_the_clocks() -> None:
     async def scenario() -> None:
         theirs, ours = VirtualClock(), VirtualClock()
         sight = SharedStore(FarStore(theirs, ours), ours, lambda: None)
-        lead = sight.lead
+        lead = sight.offset_s
         theirs.advance(OFFSET_SLACK_S * 0.9)
         await sight.read((KEY,))
-        assert sight.lead == lead
+        assert sight.offset_s == lead
         theirs.advance(OFFSET_SLACK_S * 0.2)
         await sight.read((KEY,))
-        assert sight.lead == pytest.approx(lead + OFFSET_SLACK_S * 1.1, abs=1e-3)
+        assert sight.offset_s == pytest.approx(lead + OFFSET_SLACK_S * 1.1, abs=1e-3)
 
     asyncio.run(scenario())
 
