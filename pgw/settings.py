@@ -24,7 +24,7 @@ REDIS_NAME = re.compile(r"(?!\{pgw\}:)[!-~]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One environment variable, as the README's table shows it."""
+    """One environment variable, a row of the README's table."""
 
     name: str
     default: str
@@ -67,7 +67,7 @@ SETTINGS = (
     Setting("PGW_DRAIN_SECONDS", "`12`", "budget of a graceful stop"),
     Setting("PGW_ALLOW_PLAINTEXT", "off", "`1` allows unencrypted PostgreSQL or Redis on another host in production"),
     Setting(
-        "PGW_METRICS_OPEN", "off", "`1` lets anybody who reaches the server read `/metrics`, without the admin key"
+        "PGW_METRICS_OPEN", "off", "`1` opens `/metrics` to every client that reaches the server, without the admin key"
     ),
     Setting("PGW_LOG_LEVEL", "`info`", "`debug` logs each request; `info` logs errors and one answer in a hundred"),
     Setting("PGW_SANDBOX_SEED", "`0`", "seed of the sandbox gateways' draws"),
@@ -82,7 +82,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What pgw was told, checked for form; `refusals` says what it will not start with. Secrets are not in its repr."""
+    """The settings, checked for form; `refusals` lists what pgw will not start with. Secrets are not in its repr."""
 
     database_url: str | None = field(repr=False)
     redis_url: str | None = field(repr=False)
@@ -115,7 +115,7 @@ class Settings:
 
     @property
     def database(self) -> str:
-        """The ledger's address as SQLAlchemy writes it; never shown, it may carry a password."""
+        """The ledger's address as SQLAlchemy writes it; never displayed, it may carry a password."""
         if self.database_url is None:
             return f"sqlite:///{self.home.absolute() / 'pgw.db'}"
         return "postgresql+psycopg://" + self.database_url.partition("://")[2]
@@ -127,7 +127,7 @@ class Settings:
 
     @property
     def redis_place(self) -> str | None:
-        """Where Redis is, fit to be shown; None in process."""
+        """Redis' address without credentials; None in process."""
         if self.redis_url is None:
             return None
         parts = urlsplit(self.redis_url)
@@ -237,7 +237,7 @@ def _database_url(url: str | None, bad: list[str]) -> str | None:
 
 
 def _redis_url(url: str | None, bad: list[str]) -> str | None:
-    """Check Redis's address more closely than its client does, which overlooks a database that is no number."""
+    """Check Redis' address more closely than its client does, which overlooks a database that is no number."""
     if not url:
         return None
     parts = parts_of(url)
@@ -253,7 +253,7 @@ def _redis_url(url: str | None, bad: list[str]) -> str | None:
 
 
 def _consumer_name() -> str:
-    """Return a name no other process of this group has: consumers of one name would take each other's entries."""
+    """Return a name unique in the consumer group: consumers of one name would take each other's entries."""
     host = re.sub(r"[^\w.-]", "_", os.uname().nodename)[:100]
     return f"metrics-worker-1-{host}-{os.getpid()}"
 

@@ -41,14 +41,15 @@ def _within(folder: Path, failpoint: str, work: Any) -> Any:
 @pytest.mark.parametrize(
     ("action", "number"), [(FailpointAction.EXIT, signal.SIGKILL), (FailpointAction.STOP, signal.SIGSTOP)]
 )
-def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], action: FailpointAction, number: int) -> None:
+def test_a_failpoint_acts_at_its_injection_point_once(signals: list[int], action: FailpointAction, number: int) -> None:
     armed = ArmedFailpoint(Failpoint("turn", Side.AFTER, action, nth=2))
     for each in ("open", "turn", "close", "turn"):
         assert signals == []
-        armed.reach(Side.BEFORE, each)
-        armed.reach(Side.AFTER, each)
+        with armed.around(each):
+            assert signals == []
     assert signals == [number]
-    armed.reach(Side.AFTER, "open", "turn")
+    with armed.around("open", "turn"):
+        pass
     assert signals == [number]
 
 

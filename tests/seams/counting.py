@@ -233,7 +233,7 @@ def by_minute(slices: Sums) -> Sums:
 
 async def shared_counts(redis_url: str) -> Sums:
     """Read the hot metrics of all processes."""
-    hot = OnRedis(redis_url)
+    hot = OnRedis(connect(redis_url))
     try:
         return await held(hot)
     finally:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgw.core.breakers.breaker import Breaker, Key
-from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_SEEN, WINDOWS_S, MetricWindows
+from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_REVISIONS, WINDOWS_S, MetricWindows
 from pgw.core.metrics.counters import NOTHING, SLICE_S, Cell, Counts, field_of, figures_of, fold, parse_field, slice_of
 from pgw.core.metrics.health import AHEAD_SLICES, LOOK_BACK_SLICES, Incident, evidence_of, healths, window_outside
 from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
@@ -376,7 +376,7 @@ def test_what_is_over_takes_no_room() -> None:
     async def scene() -> None:
         store = Store()
         mirror = MetricWindows(store, VirtualClock())
-        for number in range(NOW - MAX_SEEN - 100, NOW + 1):
+        for number in range(NOW - MAX_REVISIONS - 100, NOW + 1):
             _told(store, SUCCEEDED, at=number)
         await mirror.refresh()
         copy = mirror._copy
@@ -384,7 +384,7 @@ def test_what_is_over_takes_no_room() -> None:
         store.now_s += 2 * 3600
         await mirror.refresh()
         assert (copy._slices, mirror.health({}), mirror.cells(3600, "hdfc")) == ({}, {}, {})
-        assert len(copy.revisions) <= MAX_SEEN
+        assert len(copy.revisions) <= MAX_REVISIONS
         assert all(each.cells.of == {} for each in copy.windows.values())
 
     asyncio.run(scene())

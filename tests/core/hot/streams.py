@@ -17,11 +17,11 @@ SLICE = 176_000_000
 @asynccontextmanager
 async def opened(url: str, group: str = GROUP) -> AsyncIterator[Stream]:
     """Open a stream as it is found."""
-    stream = Stream(connect(url), KEY, group)
+    server = connect(url)
     try:
-        yield stream
+        yield Stream(server, KEY, group)
     finally:
-        await stream.close()
+        await server.close()
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ def once(entries: Iterable[int]) -> dict[int, dict[str, int]]:
 
 async def counted(url: str) -> Mapping[int, Mapping[str, int]]:
     """Read all metrics there are, without revisions."""
-    hot = OnRedis(url)
+    hot = OnRedis(connect(url))
     try:
         slices = await hot.changed_slices(0, {})
     finally:
