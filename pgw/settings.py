@@ -33,9 +33,7 @@ class Setting:
 
 SETTINGS = (
     Setting(
-        "DATABASE_URL",
-        "unset: the SQLite file `$PGW_HOME/pgw.db`",
-        "the ledger; `postgres://` and `postgresql://` are both accepted",
+        "DATABASE_URL", "unset: the SQLite file `$PGW_HOME/pgw.db`", "the ledger; `postgres://` or `postgresql://`"
     ),
     Setting(
         "REDIS_URL",
@@ -66,9 +64,7 @@ SETTINGS = (
     Setting("PGW_API_KEY", "unset: `INTERNAL_API_KEY`", "the key the command line sends"),
     Setting("PGW_DRAIN_SECONDS", "`12`", "budget of a graceful stop"),
     Setting("PGW_ALLOW_PLAINTEXT", "off", "`1` allows unencrypted PostgreSQL or Redis on another host in production"),
-    Setting(
-        "PGW_METRICS_OPEN", "off", "`1` opens `/metrics` to every client that reaches the server, without the admin key"
-    ),
+    Setting("PGW_METRICS_OPEN", "off", "`1` serves `/metrics` without the admin key"),
     Setting("PGW_LOG_LEVEL", "`info`", "`debug` logs each request; `info` logs errors and one answer in a hundred"),
     Setting("PGW_SANDBOX_SEED", "`0`", "seed of the sandbox gateways' draws"),
     Setting(
@@ -173,39 +169,39 @@ def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settin
 
 def refusals(settings: Settings) -> tuple[str, ...]:
     """List every reason not to serve with these settings, each with its way out; empty means go."""
-    found: list[str] = []
+    reasons: list[str] = []
     if not settings.on_loopback and DEVELOPMENT_KEY in settings.admin_keys:
-        found.append(
+        reasons.append(
             f"BIND_ADDR {settings.bind_host} is reachable from other machines while INTERNAL_API_KEY is the "
             f"development key: set a key of your own, or bind 127.0.0.1"
         )
     if (settings.razorpay_key_id or "").startswith("rzp_live_") and not settings.production:
-        found.append("RAZORPAY_KEY_ID is a live key outside production: set PGW_ENV=production, or use a test key")
+        reasons.append("RAZORPAY_KEY_ID is a live key outside production: set PGW_ENV=production, or use a test key")
     if settings.production:
-        found += _production_refusals(settings)
-    return tuple(found)
+        reasons += _production_refusals(settings)
+    return tuple(reasons)
 
 
 def _production_refusals(settings: Settings) -> list[str]:
-    found: list[str] = []
+    reasons: list[str] = []
     if DEVELOPMENT_KEY in settings.admin_keys:
-        found.append("INTERNAL_API_KEY is the development key: set one of 32 characters or more")
+        reasons.append("INTERNAL_API_KEY is the development key: set one of 32 characters or more")
     if any(len(key) < PRODUCTION_KEY_LENGTH for key in settings.admin_keys if key != DEVELOPMENT_KEY):
-        found.append(f"INTERNAL_API_KEY has a member under {PRODUCTION_KEY_LENGTH} characters: use a longer one")
+        reasons.append(f"INTERNAL_API_KEY has a member under {PRODUCTION_KEY_LENGTH} characters: use a longer one")
     if (settings.razorpay_key_id or "").startswith("rzp_test_"):
-        found.append("RAZORPAY_KEY_ID is a test key: it moves no money; set the live one, or unset it")
+        reasons.append("RAZORPAY_KEY_ID is a test key: it moves no money; set the live one, or unset it")
     if settings.failpoint is not None:
-        found.append("PGW_FAILPOINT is set, which is for tests: unset it")
+        reasons.append("PGW_FAILPOINT is set, which is for tests: unset it")
     if settings.on_sqlite:
-        found.append("the ledger is an SQLite file: set DATABASE_URL to a PostgreSQL")
+        reasons.append("the ledger is an SQLite file: set DATABASE_URL to a PostgreSQL")
     elif is_plaintext_elsewhere(settings.database_url or "") and not settings.allow_plaintext:
-        found.append(
+        reasons.append(
             "DATABASE_URL may go unencrypted to another host: add sslmode=verify-full, or PGW_ALLOW_PLAINTEXT=1"
         )
     redis = urlsplit(settings.redis_url or "")
     if redis.scheme == "redis" and redis.hostname not in LOOPBACK and not settings.allow_plaintext:
-        found.append("REDIS_URL goes unencrypted to another host: use rediss://, or PGW_ALLOW_PLAINTEXT=1")
-    return found
+        reasons.append("REDIS_URL goes unencrypted to another host: use rediss://, or PGW_ALLOW_PLAINTEXT=1")
+    return reasons
 
 
 def _secrets(name: str, text: str, bad: list[str]) -> tuple[str, ...]:

@@ -68,21 +68,13 @@ class EventPipeline:
 
     def loops(self) -> tuple[Loop, ...]:
         """List its loops."""
-        steps: list[tuple[str, float, Callable[[], Awaitable[object]]]]
-        if self.hot.stream is not None:
-            steps = [
-                ("relay", APPEND_EVERY_S, self._relay),
-                ("metrics", DELIVER_EVERY_S, self._counting()),
-                ("minutes", MINUTES_EVERY_S, self._write_minutes),
-                ("trim", TRIM_EVERY_S, self._trim),
-            ]
-        else:
-            steps = [
-                ("relay", RELAY_EVERY_S, self.relay.step),
-                ("metrics", COUNT_EVERY_S, self.counter.step),
-                ("minutes", MINUTES_EVERY_S, self._write_minutes),
-            ]
-        return tuple(Loop(name, every_s, step, self.clock) for name, every_s, step in steps)
+        minutes = Loop("minutes", MINUTES_EVERY_S, self._write_minutes, self.clock)
+        if self.hot.stream is None:
+            relay = Loop("relay", RELAY_EVERY_S, self.relay.step, self.clock)
+            return relay, Loop("metrics", COUNT_EVERY_S, self.counter.step, self.clock), minutes
+        relay = Loop("relay", APPEND_EVERY_S, self._relay, self.clock)
+        counting = Loop("metrics", DELIVER_EVERY_S, self._counting(), self.clock)
+        return relay, counting, minutes, Loop("trim", TRIM_EVERY_S, self._trim, self.clock)
 
     async def drain(self) -> Drained:
         """Move what waits, at most MAX_DRAINS rounds."""
@@ -94,7 +86,7 @@ class EventPipeline:
             if not moved and not added and self.caught_up:
                 break
         return Drained(
-            leads=self.relay.leads,
+            leads=self.relay.is_leader,
             published=published,
             counted=counted,
             minutes=await self._write_minutes(),
@@ -128,10 +120,10 @@ class EventPipeline:
 
     async def _write_minutes(self) -> int:
         """Write minutes where this process leads: two writers would only overwrite each other."""
-        return await self.minutes.step() if self.relay.leads else 0
+        return await self.minutes.step() if self.relay.is_leader else 0
 
     async def _trim(self) -> int:
-        if self.hot.stream is None or not self.relay.leads:
+        if self.hot.stream is None or not self.relay.is_leader:
             return 0
         return await self.hot.stream.trim()
 

@@ -57,15 +57,9 @@ class InProcessHotState:
         """Return copies of the slices that changed; see HotState."""
         self._drop_old()
         known = seen if generation == self._generation else {}
-        return Slices(
-            self._generation,
-            self._now(),
-            {
-                number: (revision, dict(self._counts[number]))
-                for number, revision in self._revisions.items()
-                if known.get(number) != revision
-            },
-        )
+        changed = [(number, revision) for number, revision in self._revisions.items() if known.get(number) != revision]
+        counts = {number: (revision, dict(self._counts[number])) for number, revision in changed}
+        return Slices(self._generation, self._now(), counts)
 
     async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
         """Store a heartbeat; only a test has others here."""

@@ -362,7 +362,7 @@ def test_who_does_not_lead_does_nothing(database: str, redis_url: str) -> None:
         async with circle(database, redis_url) as deps:
             relay = Relay(deps.ledger, LEDGER_ID, Follower(), deps.clock, (deps.hot, deps.stream))
             assert await relay.step() == 0
-            assert not relay.leads
+            assert not relay.is_leader
             assert await deps.stream.state() is None
 
     asyncio.run(scenario())

@@ -20,19 +20,19 @@ WRITING = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from pgw.core.gateways.book import Book, Entry, Line
+from pgw.core.gateways.book import BookLine, BookStatus, SandboxBook
 
-book = Book(Path(sys.argv[1]))
+book = SandboxBook(Path(sys.argv[1]))
 sys.stdin.readline()
 for number in range(int(sys.argv[3])):
     book.write(
-        Line(
+        BookLine(
             payment_id=f"{sys.argv[2]}-{number}",
             attempt_number=1,
             gateway_id="hdfc",
             amount_minor=1000,
             currency="INR",
-            status=Entry.CAPTURED,
+            status=BookStatus.CAPTURED,
             transaction_ref="ref" * 100,
             reason=None,
             effective_at=datetime.now(UTC),
@@ -206,11 +206,11 @@ REVERSING = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from pgw.core.gateways.book import Book
+from pgw.core.gateways.book import SandboxBook
 
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    Book(Path(sys.argv[1])).reverse(f"ref-p{number}", "key", datetime.now(UTC))
+    SandboxBook(Path(sys.argv[1])).reverse(f"ref-p{number}", "key", datetime.now(UTC))
 """
 
 

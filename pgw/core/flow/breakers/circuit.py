@@ -41,6 +41,7 @@ class Breakers:
     ) -> None:
         self._process = process
         self._clock = clock
+        self._hot = hot
         self._rng = rng
         self._rules = rules
         self._changed = changed
@@ -153,7 +154,7 @@ class Breakers:
             if value is held.value:
                 self._absorb(pair, value)
                 return None
-            if await self._shared_store.swap(key, held, value):
+            if await self._hot.swap_breaker(key, held, value):
                 self._swapped(key, pair, (held.value, value))
                 return _granted(key, value, ask)
         return None
@@ -191,7 +192,7 @@ class Breakers:
             values = [base]
             for signal in signals:
                 values.append(self._after(values[-1], signal))
-            if values[-1] is held.value or await self._shared_store.swap(key, held, values[-1]):
+            if values[-1] is held.value or await self._hot.swap_breaker(key, held, values[-1]):
                 self._swapped(key, pair, values)
                 pair.delivered(signals)
                 return

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from pgw.core.breakers.breaker import Breaker, Key
+from pgw.core.breakers.breaker import Key
 from pgw.core.ports import Clock, HotState, StoredBreaker
 
 OFFSET_SLACK_S = 0.05
@@ -37,7 +37,3 @@ class SharedStore:
             self.is_lost = False
             self._reconnected()
         return stored
-
-    async def swap(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
-        """Store `value` if the breaker is still as it was read; raises HotUnavailable."""
-        return await self._hot.swap_breaker(key, held, value)

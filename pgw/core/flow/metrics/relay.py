@@ -48,24 +48,24 @@ class Relay:
         self._clock = clock
         self._shared = shared
         self._next_alarm = clock.elapsed()
-        self.leads = False
-        """Whether this process led at its last step."""
+        self.is_leader = False
+        """Whether this process was the leader at its last step."""
         self._last: int | None = None
 
     @property
     def last(self) -> int | None:
         """The last number given, as of the last step; None where another process leads, and where there is a stream."""
-        return self._last if self.leads else None
+        return self._last if self.is_leader else None
 
     async def step(self) -> int:
         """Number what waits and append what is numbered; return how many events moved, 0 where another process leads.
 
         Raises LedgerUnavailable or HotUnavailable; the next step starts afresh.
         """
-        self.leads = False
+        self.is_leader = False
         if not await self._leader.hold():
             return 0
-        self.leads = True
+        self.is_leader = True
         if self._shared is not None:
             return await self._publish(*self._shared)
         start = await self._ledger.read(numbering)
@@ -77,7 +77,7 @@ class Relay:
 
     async def close(self) -> None:
         """Release the leader's lock."""
-        self.leads = False
+        self.is_leader = False
         await self._leader.close()
 
     async def _publish(self, hot: HotState, stream: Stream) -> int:
