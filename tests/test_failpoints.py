@@ -64,7 +64,7 @@ def test_without_a_failpoint_nothing_is_wrapped(tmp_path: Path) -> None:
 def test_with_one_runner_and_gateways_are_wrapped_and_do_as_before(
     tmp_path: Path, signals: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told once, as a warning."""
+    """It is logged once, as a warning."""
     arm.cache_clear()
 
     async def look(runtime: Runtime) -> object:

@@ -1,4 +1,4 @@
-"""The line back of one process: its loops carry events to the metrics, and tell others that somebody counts."""
+"""The event pipeline of one process: its loops carry events to the metrics, and beat as one that counts."""
 
 import asyncio
 from collections.abc import AsyncIterator

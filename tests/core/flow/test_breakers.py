@@ -1,4 +1,4 @@
-"""Each process leaves a sick gateway at once, all of them by agreement, and they probe it together without a rush."""
+"""Each process leaves a failing gateway at once, all by agreement, and they probe it together within a budget."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ from pgw.core.breakers.breaker import Breaker, CallOutcome, Permit, State, Trans
 from pgw.core.breakers.override import Override
 from pgw.core.breakers.transition import MOST_PROBES, WELL_AFTER
 from pgw.core.breakers.window import NO_CALLS
-from pgw.core.flow.breakers import transition_log as untold
+from pgw.core.flow.breakers import transition_log
 from pgw.core.flow.breakers.circuit import MAX_SWAPS
 from pgw.core.flow.breakers.local_and_shared import MAX_REPORTS, VOTE_EVERY_S
 from pgw.core.ledger.breaker_history import TRANSITION
@@ -236,7 +236,7 @@ def test_nothing_is_written_while_nothing_is_new() -> None:
         fleet.advance(5.0)
         await fleet.processes[1].call(NOTHING)
         await fleet.step()
-        # Who goes on calling says so again; who only saw other people's faults has nothing to say.
+        # A process that still calls repeats its vote; one that saw only faults of others has none.
         assert fleet.store.swaps == 3
         assert [each.changes for each in fleet.processes] == [0, 0]
 
@@ -649,7 +649,7 @@ def test_alone_nothing_waits_for_a_store_that_is_never_asked() -> None:
 
 
 class Paper:
-    """A ledger that keeps what it confirmed, and fails as told."""
+    """A ledger that keeps what it confirmed, and fails as scripted."""
 
     def __init__(self, *faults: Exception | None) -> None:
         self.kept: list[Mapping[str, Any]] = []
@@ -668,7 +668,7 @@ class Paper:
         raise AssertionError
 
 
-def told(items: list[Mapping[str, Any]]) -> list[tuple[str, str, str, int]]:
+def written(items: list[Mapping[str, Any]]) -> list[tuple[str, str, str, int]]:
     return [(item["scope"], item["was"], item["state"], item["epoch"]) for item in items]
 
 
@@ -680,7 +680,7 @@ def test_each_shared_move_is_told_by_one_process_and_each_own_by_its_own() -> No
         ledger = Paper()
         for each in fleet.processes:
             await each.breakers.transition_log.publish(ledger)
-        shared = sorted(each for each in told(ledger.kept) if each[0] == "shared")
+        shared = sorted(each for each in written(ledger.kept) if each[0] == "shared")
         assert shared == [
             ("shared", "CLOSED", "OPEN", 1),
             ("shared", "HALF_OPEN", "CLOSED", 3),
@@ -704,9 +704,9 @@ def test_no_move_is_lost_while_the_ledger_is_away() -> None:
         with pytest.raises(LedgerUnavailable):
             await process.breakers.transition_log.publish(ledger)
         assert [each.was for each in process.breakers.transition_log.transitions] == [State.OPEN, State.HALF_OPEN]
-        # A transition that the ledger refuses for good holds nobody else up.
+        # A transition that the ledger refuses for good delays no other.
         await process.breakers.transition_log.publish(ledger)
-        assert told(ledger.kept) == [("shared", "CLOSED", "OPEN", 1), ("shared", "OPEN", "HALF_OPEN", 2)]
+        assert written(ledger.kept) == [("shared", "CLOSED", "OPEN", 1), ("shared", "OPEN", "HALF_OPEN", 2)]
         assert len(process.breakers.transition_log.transitions) == 0
         breaker = ledger.kept[0]["breaker"]
         assert breaker.since == NOON.timestamp()
@@ -716,7 +716,7 @@ def test_no_move_is_lost_while_the_ledger_is_away() -> None:
 
 def test_what_waits_for_the_ledger_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr(untold, "MAX_WAITING", 4)
+        monkeypatch.setattr(transition_log, "MAX_WAITING", 4)
         fleet = Fleet(shared=False)
         (process,) = fleet.processes
         for _ in range(10):
@@ -731,17 +731,17 @@ def test_what_waits_for_the_ledger_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_move_that_is_dropped_while_it_is_told_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr(untold, "MAX_WAITING", 2)
+        monkeypatch.setattr(transition_log, "MAX_WAITING", 2)
         fleet = Fleet(shared=False)
         (process,) = fleet.processes
         ledger = Paper()
         await process.call(*[FAILED] * 10)
-        telling = asyncio.create_task(process.breakers.transition_log.publish(ledger))
+        publishing = asyncio.create_task(process.breakers.transition_log.publish(ledger))
         await asyncio.sleep(0)
         fleet.advance(OPEN_S)
         await process.probe(*[GOOD] * 3)
-        await telling
-        assert told(ledger.kept) == [
+        await publishing
+        assert written(ledger.kept) == [
             ("shared", "CLOSED", "OPEN", 1),
             ("shared", "OPEN", "HALF_OPEN", 2),
             ("shared", "HALF_OPEN", "CLOSED", 3),

@@ -178,7 +178,7 @@ def test_a_breakers_change_is_known_at_once_and_leaves_the_rest_as_it_was(stage:
 
 
 def test_a_decision_by_orders_and_breakers_is_made_again_when_both_have_gone(stage: Stage) -> None:
-    """From the ledger alone: the plan keeps how each breaker stood, so nobody has to remember the hot state."""
+    """From the ledger alone: the plan keeps each breaker's admission, so the hot state need not be kept."""
 
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"hdfc": [], "icici": [], "axis": []})

@@ -184,7 +184,7 @@ def test_a_book_whose_last_line_is_torn_can_be_read_while_another_goes_on_writin
 
 
 def test_captured_money_goes_back_once_whoever_asks_and_whenever(path: Path) -> None:
-    """A second key, money that has not moved yet, and a charge nobody made have nothing to give back."""
+    """A second key, money that has not moved yet, and an unknown charge have nothing to refund."""
     late = NOON + timedelta(seconds=5)
     _written(
         path, _line("p1", status=BookStatus.DECLINED), _line("p1", at=late), _line("p2", status=BookStatus.DECLINED)

@@ -35,7 +35,7 @@ async def begun(url: str, entries: int = 0, base: int = 0) -> AsyncIterator[Stre
 
 @asynccontextmanager
 async def beside(url: str, group: str, start: int = 0) -> AsyncIterator[Stream]:
-    """Read the same stream in a group of somebody else's, made at `start`."""
+    """Read the same stream in a foreign group, made at `start`."""
     ask_redis(url, "XGROUP", "CREATE", KEY, group, str(start))
     async with opened(url, group) as stream:
         yield stream
@@ -52,7 +52,7 @@ def event(number: int) -> bytes:
 
 
 def numbers(entries: Iterable[StreamEntry]) -> list[int]:
-    """Tell which were delivered."""
+    """Return the delivered numbers."""
     return [each.number for each in entries]
 
 
