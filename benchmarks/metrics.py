@@ -25,7 +25,7 @@ from benchmarks.line_back import Figures, measured
 from pgw.core.flow.metrics.windows import MetricWindows
 from pgw.core.flow.runtime.clock import SystemClock
 from pgw.core.flow.runtime.refresh import REFRESH_EVERY_S
-from pgw.core.hot.on_redis import OnRedis
+from pgw.core.hot.on_redis import OnRedis, connect
 from pgw.settings import load as load_settings
 from tests.services import fresh_database, postgres_server, redis_server
 
@@ -53,7 +53,7 @@ def throughput(events: int, rounds: int) -> list[Figures]:
 
 async def look(redis_url: str, until: float) -> list[tuple[float, int]]:
     """Refresh a mirror as a server does; return when each refresh had ended, and the attempts it knew of."""
-    hot = OnRedis(redis_url)
+    hot = OnRedis(connect(redis_url))
     mirror = MetricWindows(hot, SystemClock())
     seen: list[tuple[float, int]] = []
     try:

@@ -7,7 +7,7 @@ import asyncio
 import dataclasses
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -43,8 +43,8 @@ class WritesNothing:
         del phase, item
         return True
 
-    async def read(self, query: Callable[..., Any], *args: Any) -> Any:
-        return await self._ledger.read(query, *args)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
 
 
 def without_store() -> Sanic[Any, Any]:
@@ -53,8 +53,7 @@ def without_store() -> Sanic[Any, Any]:
 
     async def forget(app: Sanic[Any, Any]) -> None:
         runtime = app.ctx.runtime
-        deps = dataclasses.replace(runtime.deps, ledger=WritesNothing(runtime.ledger))
-        app.ctx.runtime = dataclasses.replace(runtime, deps=deps)
+        app.ctx.runtime = dataclasses.replace(runtime, ledger=WritesNothing(runtime.ledger))
 
     app.after_server_start(forget)
     return app

@@ -1,4 +1,4 @@
-"""Addresses as they are written -> their parts, and whether somebody else could read what is sent there."""
+"""Addresses -> their parts, and whether what is sent there could be read on the way."""
 
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -7,7 +7,7 @@ ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 
 
 def parts_of(url: str) -> SplitResult | None:
-    """Take an address apart; None where it is none. Python's own error would repeat it, and with it a password."""
+    """Split an address; None where it is none. Python's own error would repeat it, and with it a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -17,7 +17,7 @@ def parts_of(url: str) -> SplitResult | None:
 
 
 def is_plaintext_elsewhere(url: str) -> bool:
-    """Whether libpq might speak in clear to another host: its query beats the address, and may name several hosts."""
+    """Whether libpq might send plaintext to another host: its query beats the address, and may name several hosts."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     named = [each for name in ("host", "hostaddr") for value in query.get(name, ()) for each in value.split(",")]

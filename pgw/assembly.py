@@ -1,4 +1,4 @@
-"""Settings -> House: the only place that builds the world the flow runs in."""
+"""Settings -> Runtime: the only place that builds what the flow depends on."""
 
 import os
 import secrets
@@ -46,18 +46,17 @@ class Hot:
     stream: Stream | None
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """An opened world, with what the doors need beside it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime(Dependencies):
+    """The flow's dependencies as one process opened them, and what server, workers and commands need beside."""
 
+    ledger: OpenLedger
+    circuit: Breakers
     settings: Settings
     process: str
-    deps: Dependencies
     snapshots: Snapshots
     merchant_keys: MerchantKeys
-    ledger: OpenLedger
     hot: Hot
-    circuit: Breakers
     windows: MetricWindows
     refresher: Refresher
     invariant_check: InvariantCheck
@@ -65,13 +64,13 @@ class Runtime:
     tasks: BackgroundTasks
 
     def fleet(self) -> tuple[Heartbeat, ...]:
-        """Every live process that takes payments, this one included."""
+        """Return every live process that takes payments, this one included."""
         return self.refresher.fleet
 
     async def close(self, within_s: float) -> None:
-        """Let owned tasks end, then give everything up."""
+        """Let background tasks end, at most `within_s`, then close every connection and file."""
         await self.tasks.drain(within_s)
-        for gateway in self.deps.gateways.values():
+        for gateway in self.gateways.values():
             await gateway.close()
         await self.hot.state.close()
         await self.ledger.close()
@@ -98,18 +97,18 @@ def open_hot(settings: Settings, clock: Clock) -> Hot:
 
 
 def process_name() -> str:
-    """Name this process among all that share a ledger, for ever."""
+    """Return a name that no other process of any time has: it is written to the breakers' history."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def open_gateways(settings: Settings, book: SandboxBook, clock: Clock, told: BehaviourOf) -> dict[str, Gateway]:
-    """Open every gateway there is an adapter and a key for; `told`: how a sandbox is configured to behave."""
+def open_gateways(settings: Settings, book: SandboxBook, clock: Clock, behaviour_of: BehaviourOf) -> dict[str, Gateway]:
+    """Open every gateway that has an adapter and, where it needs one, a key."""
     gateways: dict[str, Gateway] = {
-        each.gateway_id: SandboxGateway(each.gateway_id, book, clock, told, settings.sandbox_seed)
+        each.gateway_id: SandboxGateway(each.gateway_id, book, clock, behaviour_of, settings.sandbox_seed)
         for each in SANDBOX_GATEWAYS
     }
     if settings.razorpay_key_id and settings.razorpay_key_secret:
-        # Imported here: whoever has no keys starts a fifth of a second sooner.
+        # Imported here: a process without keys starts a fifth of a second sooner.
         from pgw.core.gateways.razorpay import Razorpay  # noqa: PLC0415
         from pgw.core.gateways.wire import Wire  # noqa: PLC0415
 
@@ -120,7 +119,7 @@ def open_gateways(settings: Settings, book: SandboxBook, clock: Clock, told: Beh
 
 
 Adapters = Callable[[Settings, SandboxBook, Clock, BehaviourOf], dict[str, Gateway]]
-"""What makes the gateways of a world: `open_gateways`, unless a world is opened with doubles in their place."""
+"""What opens the gateways: `open_gateways`, or a test's doubles."""
 
 
 def _why_unavailable(gateway_id: str, gateways: Container[str], only: frozenset[str] | None) -> str | None:
@@ -140,27 +139,27 @@ def _breakers(process: str, clock: Clock, rng: Random, hot: Hot, snapshots: Snap
         rng,
         hot.state,
         lambda: snapshots.current.scoring.breaker,
-        lambda: snapshots.see_breakers(circuit.views()),
+        lambda: snapshots.update_views(circuit.views()),
         shared=hot.stream is not None,
     )
     return circuit
 
 
-def _told(current: Callable[[], Snapshot]) -> BehaviourOf:
-    """Look up how a sandbox is configured to behave, as the configuration now is."""
+def _behaviours(current: Callable[[], Snapshot]) -> BehaviourOf:
+    """Look sandbox behaviours up in the configuration of the time of each call."""
 
-    def told(gateway_id: str, method: Method) -> SandboxBehaviour | None:
+    def behaviour_of(gateway_id: str, method: Method) -> SandboxBehaviour | None:
         gateway = current().gateway(gateway_id)
         return None if gateway is None else gateway.sandbox.get(method)
 
-    return told
+    return behaviour_of
 
 
 async def _read_first(ledger: OpenLedger, snapshots: Snapshots, keyring: MerchantKeys, circuit: Breakers) -> str:
-    """Take in what the ledger knows; return its name."""
+    """Load configuration, keys and breakers from the ledger; return its id."""
     await snapshots.refresh()
     await keyring.refresh()
-    circuit.remember(await ledger.read(last_shared))
+    circuit.restore(await ledger.read(last_shared))
     return await ledger.read(identity)
 
 
@@ -172,16 +171,15 @@ async def open_runtime(
     adapters: Adapters = open_gateways,
     clock: Clock | None = None,
 ) -> Runtime:
-    """Open the stores and build the world.
+    """Open the stores and build the runtime on them.
 
-    `role`: what this process is to others, see `pulse`. `only`: the gateways that may take new payments in it.
-    `clock`: the system's where none is given.
+    `role`: what the heartbeat calls this process. `only`: the gateways that may take new payments in it.
     """
     clock = clock or SystemClock()
     rng, process, tasks = Entropy(), process_name(), BackgroundTasks()
     book = SandboxBook(settings.home / SANDBOX_BOOK)
 
-    gateways = adapters(settings, book, clock, _told(lambda: snapshots.current))
+    gateways = adapters(settings, book, clock, _behaviours(lambda: snapshots.current))
     if settings.failpoint is not None:
         armed = arm(settings.failpoint)
         gateways = {name: GatewayWrapper(each, armed) for name, each in gateways.items()}
@@ -189,16 +187,16 @@ async def open_runtime(
     snapshots = Snapshots(ledger, clock, lambda each: _why_unavailable(each.gateway_id, gateways, only))
     circuit = _breakers(process, clock, rng, hot, snapshots)
     keyring = MerchantKeys(ledger, clock)
-    mirror = MetricWindows(hot.state, clock)
-    pulse = Refresher(process, role, hot.state, mirror, circuit, snapshots, clock)
+    windows = MetricWindows(hot.state, clock)
+    refresher = Refresher(process, role, hot.state, windows, circuit, snapshots, clock)
     try:
         ledger_id = await _read_first(ledger, snapshots, keyring, circuit)
-        await pulse.catch_up()
+        await refresher.catch_up()
     except BaseException:
         await hot.state.close()
         await ledger.close()
         raise
-    deps = Dependencies(
+    return Runtime(
         ledger=ledger,
         gateways=gateways,
         clock=clock,
@@ -208,18 +206,13 @@ async def open_runtime(
         ledger_id=ledger_id,
         spawn=tasks.spawn,
         circuit=circuit,
-    )
-    return Runtime(
         settings=settings,
         process=process,
-        deps=deps,
         snapshots=snapshots,
         merchant_keys=keyring,
-        ledger=ledger,
         hot=hot,
-        circuit=circuit,
-        windows=mirror,
-        refresher=pulse,
+        windows=windows,
+        refresher=refresher,
         invariant_check=InvariantCheck(ledger, clock, rng),
         book=book,
         tasks=tasks,

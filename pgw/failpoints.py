@@ -1,6 +1,6 @@
-"""A failpoint -> the ports it lies on, wrapped: the process exits or stops as it passes there; for tests only.
+"""A failpoint -> wrappers of its ports, in which the process exits or stops; for tests only.
 
-A failpoint reads `charge:after:exit`: injection point, side, action, and which passage of it, the first unless said.
+A failpoint reads `charge:after:exit`: injection point, side, action, and at which passage, the first by default.
 """
 
 import importlib
@@ -9,7 +9,8 @@ import pkgutil
 import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -59,23 +60,20 @@ class Failpoint:
     nth: int = 1
 
     def __str__(self) -> str:
-        """Write it as it is parsed."""
+        """Write it in the form that `parse` reads."""
         return f"{self.injection_point}:{self.side}:{self.action}" + (f":{self.nth}" if self.nth > 1 else "")
 
 
 @cache
 def phases() -> tuple[str, ...]:
     """Name every phase of the ledger. Before: nothing is written; after: it is committed, and no waiter knows."""
-    modules = [importlib.import_module(each.name) for each in pkgutil.iter_modules(_LEDGER, "pgw.core.ledger.")]
-    found = {each.name for module in modules for each in vars(module).values() if isinstance(each, Phase)}
-    return tuple(sorted(found))
-
-
-_LEDGER = pgw.core.ledger.__path__
+    names = [each.name for each in pkgutil.iter_modules(pgw.core.ledger.__path__, "pgw.core.ledger.")]
+    members = [each for name in names for each in vars(importlib.import_module(name)).values()]
+    return tuple(sorted({each.name for each in members if isinstance(each, Phase)}))
 
 
 def injection_points() -> tuple[str, ...]:
-    """Name every place a failpoint may lie at."""
+    """Name every place where a failpoint can act."""
     return (*phases(), *CALLS, APPEND)
 
 
@@ -101,8 +99,14 @@ class ArmedFailpoint:
         self._failpoint = failpoint
         self._left = failpoint.nth
 
-    def reach(self, side: Side, *points: str) -> None:
-        """Act if this is the passage it waits for."""
+    @contextmanager
+    def around(self, *points: str) -> Iterator[None]:
+        """Act at the nth passage of its injection point, before the block or after it; never after a raised error."""
+        self._pass(Side.BEFORE, points)
+        yield
+        self._pass(Side.AFTER, points)
+
+    def _pass(self, side: Side, points: Sequence[str]) -> None:
         if side is not self._failpoint.side or self._failpoint.injection_point not in points:
             return
         self._left -= 1
@@ -120,11 +124,8 @@ class RunnerWrapper:
 
     def run(self, groups: Sequence[tuple[Phase, Sequence[Item]]]) -> list[set[str]]:
         """Run a batch."""
-        names = [phase.name for phase, _ in groups]
-        self._armed.reach(Side.BEFORE, *names)
-        winners = self._runner.run(groups)
-        self._armed.reach(Side.AFTER, *names)
-        return winners
+        with self._armed.around(*(phase.name for phase, _ in groups)):
+            return self._runner.run(groups)
 
     def recover(self) -> None:
         """Clear up after a failed run."""
@@ -149,30 +150,23 @@ class GatewayWrapper:
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Charge once."""
-        self._armed.reach(Side.BEFORE, "charge")
-        verdict = await self._gateway.charge(order)
-        self._armed.reach(Side.AFTER, "charge")
-        return verdict
+        with self._armed.around("charge"):
+            return await self._gateway.charge(order)
 
     async def enquire(self, reference: Reference) -> Finding:
         """Ask what became of an attempt."""
-        self._armed.reach(Side.BEFORE, "enquire")
-        finding = await self._gateway.enquire(reference)
-        self._armed.reach(Side.AFTER, "enquire")
-        return finding
+        with self._armed.around("enquire"):
+            return await self._gateway.enquire(reference)
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
         """Capture an authorised payment."""
-        self._armed.reach(Side.BEFORE, "capture")
-        await self._gateway.capture(transaction_ref, amount_minor, currency)
-        self._armed.reach(Side.AFTER, "capture")
+        with self._armed.around("capture"):
+            await self._gateway.capture(transaction_ref, amount_minor, currency)
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
         """Refund captured money."""
-        self._armed.reach(Side.BEFORE, "reverse")
-        reversal = await self._gateway.reverse(transaction_ref, amount_minor, key)
-        self._armed.reach(Side.AFTER, "reverse")
-        return reversal
+        with self._armed.around("reverse"):
+            return await self._gateway.reverse(transaction_ref, amount_minor, key)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -187,11 +181,9 @@ class StreamWrapper(Stream):
         self._armed = armed
 
     async def append(self, after: int, entries: Sequence[tuple[int, bytes]]) -> int:
-        """Append entries whose numbers follow `after` without a gap, if the stream's top is `after`."""
-        self._armed.reach(Side.BEFORE, APPEND)
-        top = await super().append(after, entries)
-        self._armed.reach(Side.AFTER, APPEND)
-        return top
+        """Append entries; see Stream."""
+        with self._armed.around(APPEND):
+            return await super().append(after, entries)
 
 
 @cache

@@ -24,7 +24,7 @@ REDIS_NAME = re.compile(r"(?!\{pgw\}:)[!-~]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One environment variable, as the README's table shows it."""
+    """One environment variable, a row of the README's table."""
 
     name: str
     default: str
@@ -33,9 +33,7 @@ class Setting:
 
 SETTINGS = (
     Setting(
-        "DATABASE_URL",
-        "unset: the SQLite file `$PGW_HOME/pgw.db`",
-        "the ledger; `postgres://` and `postgresql://` are both accepted",
+        "DATABASE_URL", "unset: the SQLite file `$PGW_HOME/pgw.db`", "the ledger; `postgres://` or `postgresql://`"
     ),
     Setting(
         "REDIS_URL",
@@ -66,9 +64,7 @@ SETTINGS = (
     Setting("PGW_API_KEY", "unset: `INTERNAL_API_KEY`", "the key the command line sends"),
     Setting("PGW_DRAIN_SECONDS", "`12`", "budget of a graceful stop"),
     Setting("PGW_ALLOW_PLAINTEXT", "off", "`1` allows unencrypted PostgreSQL or Redis on another host in production"),
-    Setting(
-        "PGW_METRICS_OPEN", "off", "`1` lets anybody who reaches the server read `/metrics`, without the admin key"
-    ),
+    Setting("PGW_METRICS_OPEN", "off", "`1` serves `/metrics` without the admin key"),
     Setting("PGW_LOG_LEVEL", "`info`", "`debug` logs each request; `info` logs errors and one answer in a hundred"),
     Setting("PGW_SANDBOX_SEED", "`0`", "seed of the sandbox gateways' draws"),
     Setting(
@@ -82,7 +78,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What pgw was told, checked for form; `refusals` says what it will not start with. Secrets are not in its repr."""
+    """The settings, checked for form; `refusals` lists what pgw will not start with. Secrets are not in its repr."""
 
     database_url: str | None = field(repr=False)
     redis_url: str | None = field(repr=False)
@@ -115,7 +111,7 @@ class Settings:
 
     @property
     def database(self) -> str:
-        """The ledger's address as SQLAlchemy writes it; never shown, it may carry a password."""
+        """The ledger's address as SQLAlchemy writes it; never displayed, it may carry a password."""
         if self.database_url is None:
             return f"sqlite:///{self.home.absolute() / 'pgw.db'}"
         return "postgresql+psycopg://" + self.database_url.partition("://")[2]
@@ -127,7 +123,7 @@ class Settings:
 
     @property
     def redis_place(self) -> str | None:
-        """Where Redis is, fit to be shown; None in process."""
+        """Redis' address without credentials; None in process."""
         if self.redis_url is None:
             return None
         parts = urlsplit(self.redis_url)
@@ -173,39 +169,39 @@ def load(environ: Mapping[str, str] = os.environ, **flags: str | None) -> Settin
 
 def refusals(settings: Settings) -> tuple[str, ...]:
     """List every reason not to serve with these settings, each with its way out; empty means go."""
-    found: list[str] = []
+    reasons: list[str] = []
     if not settings.on_loopback and DEVELOPMENT_KEY in settings.admin_keys:
-        found.append(
+        reasons.append(
             f"BIND_ADDR {settings.bind_host} is reachable from other machines while INTERNAL_API_KEY is the "
             f"development key: set a key of your own, or bind 127.0.0.1"
         )
     if (settings.razorpay_key_id or "").startswith("rzp_live_") and not settings.production:
-        found.append("RAZORPAY_KEY_ID is a live key outside production: set PGW_ENV=production, or use a test key")
+        reasons.append("RAZORPAY_KEY_ID is a live key outside production: set PGW_ENV=production, or use a test key")
     if settings.production:
-        found += _production_refusals(settings)
-    return tuple(found)
+        reasons += _production_refusals(settings)
+    return tuple(reasons)
 
 
 def _production_refusals(settings: Settings) -> list[str]:
-    found: list[str] = []
+    reasons: list[str] = []
     if DEVELOPMENT_KEY in settings.admin_keys:
-        found.append("INTERNAL_API_KEY is the development key: set one of 32 characters or more")
+        reasons.append("INTERNAL_API_KEY is the development key: set one of 32 characters or more")
     if any(len(key) < PRODUCTION_KEY_LENGTH for key in settings.admin_keys if key != DEVELOPMENT_KEY):
-        found.append(f"INTERNAL_API_KEY has a member under {PRODUCTION_KEY_LENGTH} characters: use a longer one")
+        reasons.append(f"INTERNAL_API_KEY has a member under {PRODUCTION_KEY_LENGTH} characters: use a longer one")
     if (settings.razorpay_key_id or "").startswith("rzp_test_"):
-        found.append("RAZORPAY_KEY_ID is a test key: it moves no money; set the live one, or unset it")
+        reasons.append("RAZORPAY_KEY_ID is a test key: it moves no money; set the live one, or unset it")
     if settings.failpoint is not None:
-        found.append("PGW_FAILPOINT is set, which is for tests: unset it")
+        reasons.append("PGW_FAILPOINT is set, which is for tests: unset it")
     if settings.on_sqlite:
-        found.append("the ledger is an SQLite file: set DATABASE_URL to a PostgreSQL")
+        reasons.append("the ledger is an SQLite file: set DATABASE_URL to a PostgreSQL")
     elif is_plaintext_elsewhere(settings.database_url or "") and not settings.allow_plaintext:
-        found.append(
+        reasons.append(
             "DATABASE_URL may go unencrypted to another host: add sslmode=verify-full, or PGW_ALLOW_PLAINTEXT=1"
         )
     redis = urlsplit(settings.redis_url or "")
     if redis.scheme == "redis" and redis.hostname not in LOOPBACK and not settings.allow_plaintext:
-        found.append("REDIS_URL goes unencrypted to another host: use rediss://, or PGW_ALLOW_PLAINTEXT=1")
-    return found
+        reasons.append("REDIS_URL goes unencrypted to another host: use rediss://, or PGW_ALLOW_PLAINTEXT=1")
+    return reasons
 
 
 def _secrets(name: str, text: str, bad: list[str]) -> tuple[str, ...]:
@@ -237,7 +233,7 @@ def _database_url(url: str | None, bad: list[str]) -> str | None:
 
 
 def _redis_url(url: str | None, bad: list[str]) -> str | None:
-    """Check Redis's address more closely than its client does, which overlooks a database that is no number."""
+    """Check Redis' address more closely than its client does, which overlooks a database that is no number."""
     if not url:
         return None
     parts = parts_of(url)
@@ -253,7 +249,7 @@ def _redis_url(url: str | None, bad: list[str]) -> str | None:
 
 
 def _consumer_name() -> str:
-    """Return a name no other process of this group has: consumers of one name would take each other's entries."""
+    """Return a name unique in the consumer group: consumers of one name would take each other's entries."""
     host = re.sub(r"[^\w.-]", "_", os.uname().nodename)[:100]
     return f"metrics-worker-1-{host}-{os.getpid()}"
 

@@ -41,21 +41,22 @@ def _within(folder: Path, failpoint: str, work: Any) -> Any:
 @pytest.mark.parametrize(
     ("action", "number"), [(FailpointAction.EXIT, signal.SIGKILL), (FailpointAction.STOP, signal.SIGSTOP)]
 )
-def test_a_trap_goes_off_at_its_crossing_once(signals: list[int], action: FailpointAction, number: int) -> None:
+def test_a_failpoint_acts_at_its_injection_point_once(signals: list[int], action: FailpointAction, number: int) -> None:
     armed = ArmedFailpoint(Failpoint("turn", Side.AFTER, action, nth=2))
     for each in ("open", "turn", "close", "turn"):
         assert signals == []
-        armed.reach(Side.BEFORE, each)
-        armed.reach(Side.AFTER, each)
+        with armed.around(each):
+            assert signals == []
     assert signals == [number]
-    armed.reach(Side.AFTER, "open", "turn")
+    with armed.around("open", "turn"):
+        pass
     assert signals == [number]
 
 
 def test_without_a_failpoint_nothing_is_wrapped(tmp_path: Path) -> None:
     async def look(runtime: Runtime) -> None:
         assert isinstance(runtime.ledger._writer._runner, OnSqlite)
-        assert {type(each) for each in runtime.deps.gateways.values()} == {SandboxGateway}
+        assert {type(each) for each in runtime.gateways.values()} == {SandboxGateway}
 
     _within(tmp_path, "", look)
 
@@ -63,13 +64,13 @@ def test_without_a_failpoint_nothing_is_wrapped(tmp_path: Path) -> None:
 def test_with_one_runner_and_gateways_are_wrapped_and_do_as_before(
     tmp_path: Path, signals: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told once, as a warning."""
+    """It is logged once, as a warning."""
     arm.cache_clear()
 
     async def look(runtime: Runtime) -> object:
         assert isinstance(runtime.ledger._writer._runner, RunnerWrapper)
-        assert {type(each) for each in runtime.deps.gateways.values()} == {GatewayWrapper}
-        hdfc = runtime.deps.gateways["hdfc"]
+        assert {type(each) for each in runtime.gateways.values()} == {GatewayWrapper}
+        hdfc = runtime.gateways["hdfc"]
         assert hdfc.trouble is None
         assert signals == []
         return await hdfc.enquire(Reference("01a209b6-07db-7bfb-9c8d-7b1a3a9dbc3b", 1))

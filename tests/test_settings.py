@@ -1,4 +1,4 @@
-"""What pgw is told is read once, every bad value is named, and what is dangerous is refused, all reasons at once."""
+"""Settings are read once, every bad value is named, and what is dangerous is refused, all reasons at once."""
 
 import os
 import re

@@ -161,13 +161,13 @@ class HotState(Protocol):
         """Give connections up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """All that the flow needs from outside, built in one place.
+    """All that the flow needs from outside.
 
     `snapshot` returns the newest configuration and health. `timeout_ms` is the time of one attempt where a gateway
-    names none. `ledger_id` keys the fingerprints of requests. `spawn` runs what must end even if nobody waits for it.
-    `circuit` holds the breakers; `pace` is how fast enquiries may be made, which are no payments and move no breaker.
+    names none. `ledger_id` keys the fingerprints of requests. `spawn` runs what must end even if no caller awaits it.
+    `pace` limits how often gateways are enquired at; enquiries are no payments and move no breaker.
     """
 
     ledger: Ledger

@@ -29,7 +29,7 @@ class Load:
     @property
     def now(self) -> float:
         """Return the moment in epoch seconds."""
-        return self._runtime.deps.clock.now().timestamp()
+        return self._runtime.clock.now().timestamp()
 
     async def send(self, seconds: float) -> None:
         """Send for so long, at the rate, without waiting for answers."""
@@ -53,18 +53,18 @@ class Load:
         self._free.release()
 
     async def _pay(self, key: str) -> None:
-        deps = self._runtime.deps
-        at, began = self.now, deps.clock.elapsed()
-        degraded = is_degraded(deps.snapshot(), deps.clock.now())
+        runtime = self._runtime
+        at, began = self.now, runtime.clock.elapsed()
+        degraded = is_degraded(runtime.snapshot(), runtime.clock.now())
         payment_id, status = None, REFUSED
         try:
-            payment = (await self._runtime.tasks.run(take(deps, self._request, key))).payment
+            payment = (await runtime.tasks.run(take(runtime, self._request, key))).payment
             payment_id, status = payment.payment_id, payment.status
         except PgwError:
             is_open = False
         else:
             is_open = not status.is_final
-        took_ms = (deps.clock.elapsed() - began) * 1000
+        took_ms = (runtime.clock.elapsed() - began) * 1000
         self.answers.append(
             PaymentAnswer(payment_id=payment_id, status=str(status), at=at, took_ms=took_ms, degraded=degraded)
         )
@@ -75,6 +75,6 @@ class Load:
         """Do what impatient clients do: the same key once more. It must move no money."""
         self.asked_again += 1
         try:
-            await self._runtime.tasks.run(take(self._runtime.deps, self._request, key))
+            await self._runtime.tasks.run(take(self._runtime, self._request, key))
         except PgwError:
             return

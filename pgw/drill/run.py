@@ -210,14 +210,14 @@ async def _enable(stage: Stage, gateway_ids: Sequence[str], *, wanted: bool) -> 
 
 async def _settle(stage: Stage) -> float:
     """Ask about every payment that has no end, later and later by the drill's own clock; return the time skipped."""
-    deps = stage.runtime.deps
+    runtime = stage.runtime
     began = stage.clock.skipped_s
     for _ in range(MOST_SKIPS):
         for _ in range(MOST_ROUNDS):
-            if not await verify_due(deps) + await monitor_due(deps):
+            if not await verify_due(runtime) + await monitor_due(runtime):
                 break
             stage.clock.skip(BREATH_S)
-        left = await stage.runtime.ledger.read(open_payments)
+        left = await runtime.ledger.read(open_payments)
         if not left:
             break
         stage.clock.skip(SKIP_S)

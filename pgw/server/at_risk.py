@@ -12,7 +12,7 @@ from pgw.server.look import ReadinessCheck
 async def money_checks(request: Request) -> tuple[ReadinessCheck, ...]:
     """Look at unsettled money; without a ledger nothing is known of it, which is said where the ledger is."""
     runtime = runtime_of(request)
-    now = runtime.deps.clock.now()
+    now = runtime.clock.now()
     try:
         found: MoneyAtRisk = await runtime.ledger.read(at_risk, now)
     except LedgerUnavailable:

@@ -147,14 +147,14 @@ async def _serve(
 
 
 def _check_gateways(runtime: Runtime, only: frozenset[str] | None) -> None:
-    known = {each.gateway_id for each in runtime.deps.snapshot().gateways}
+    known = {each.gateway_id for each in runtime.snapshot().gateways}
     if only is not None and (unknown := sorted(only - known)):
         raise PgwError(Code.NOT_FOUND, f"--gateways names {', '.join(unknown)}; there are {', '.join(sorted(known))}")
 
 
 async def _begin(runtime: Runtime) -> None:
     """Refuse sandbox gateways in production; on a new ledger in development, enable them once."""
-    snapshot = runtime.deps.snapshot()
+    snapshot = runtime.snapshot()
     sandboxes = [each for each in snapshot.gateways if each.is_sandbox]
     if runtime.settings.production:
         if enabled := [each.gateway_id for each in sandboxes if each.is_enabled]:
@@ -191,7 +191,7 @@ def _announced(runtime: Runtime, listener: socket.socket) -> Iterator[None]:
     document = {
         "pid": os.getpid(),
         "address": _address(listener),
-        "ledger": runtime.deps.ledger_id,
+        "ledger": runtime.ledger_id,
         "database": hashlib.sha256(settings.database.encode()).hexdigest(),
     }
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)

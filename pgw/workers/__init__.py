@@ -1,1 +1,1 @@
-"""Loops beside the requests: each does one thing, again and again."""
+"""Loops beside the requests, embedded in a server or in worker processes of their own."""

@@ -1,4 +1,4 @@
-"""House -> the loops a serving process runs beside its requests."""
+"""Runtime -> the loops a serving process runs beside its requests."""
 
 from pgw.assembly import Runtime
 from pgw.core.flow.metrics.consume import COUNT_EVERY_S
@@ -14,53 +14,53 @@ from pgw.workers.loop import Loop
 from pgw.workers.metrics import EventPipeline, open_pipeline
 
 VERIFY_EVERY_S = 0.5
-"""How often due checks are looked for; the first check of an unknown payment is due two seconds after its end."""
+"""How often due checks are polled for; the first check of an unknown payment is due two seconds after its end."""
 
-WATCH_EVERY_S = 2.0
-"""How often due watches are looked for; a reversal that a verifier found to be due waits no longer than that."""
+MONITOR_EVERY_S = 2.0
+"""How often due late-capture monitors are polled for; a reversal that became due waits no longer than that."""
 
 
 def refresher(runtime: Runtime) -> Loop:
-    """Look at the hot state, and say that this process lives."""
-    return Loop("refresher", REFRESH_EVERY_S, runtime.refresher.beat, runtime.deps.clock)
+    """Read the hot state and write this process's heartbeat."""
+    return Loop("refresher", REFRESH_EVERY_S, runtime.refresher.beat, runtime.clock)
 
 
 def verification(runtime: Runtime) -> tuple[Loop, ...]:
-    """Ask about what nobody knows the end of, watch what must not capture, and check that the money is right."""
-    deps = runtime.deps
+    """Enquire about unknown outcomes, monitor late captures, and check the money invariants."""
     return (
-        Loop("verify", VERIFY_EVERY_S, lambda: verify_due(deps), deps.clock),
-        Loop("watch", WATCH_EVERY_S, lambda: monitor_due(deps), deps.clock),
-        Loop("invariants", AUDIT_EVERY_S, runtime.invariant_check.step, deps.clock),
+        Loop("verify", VERIFY_EVERY_S, lambda: verify_due(runtime), runtime.clock),
+        Loop("watch", MONITOR_EVERY_S, lambda: monitor_due(runtime), runtime.clock),
+        Loop("invariants", AUDIT_EVERY_S, runtime.invariant_check.step, runtime.clock),
     )
 
 
 def pipeline_of(runtime: Runtime) -> EventPipeline:
-    """Build this house's own way of events back to the metrics."""
-    deps = runtime.deps
-    return open_pipeline(runtime.settings, runtime.ledger, deps.ledger_id, runtime.hot, deps.clock, runtime.process)
+    """Build this process's event pipeline."""
+    return open_pipeline(
+        runtime.settings, runtime.ledger, runtime.ledger_id, runtime.hot, runtime.clock, runtime.process
+    )
 
 
-def loops(runtime: Runtime, line: EventPipeline, *, workers: bool) -> tuple[Loop, ...]:
+def loops(runtime: Runtime, pipeline: EventPipeline, *, workers: bool) -> tuple[Loop, ...]:
     """List them; `workers` adds the work that any process may do for all.
 
-    What a process counts for itself alone it counts in any case: nobody else can do it.
+    Counts into an in-process hot state are made in any case: no other process can make them.
     """
-    clock = runtime.deps.clock
+    clock = runtime.clock
     always = [
         Loop("snapshot", CONFIGURATION_EVERY_S, runtime.snapshots.refresh, clock),
         Loop("keys", KEYS_EVERY_S, runtime.merchant_keys.refresh, clock),
         refresher(runtime),
         Loop("breakers", BREAKERS_EVERY_S, runtime.refresher.step_breakers, clock),
-        Loop("breaker-log", PUBLISH_EVERY_S, lambda: runtime.circuit.publish(runtime.ledger), clock),
+        Loop("breaker-log", PUBLISH_EVERY_S, lambda: runtime.circuit.transition_log.publish(runtime.ledger), clock),
     ]
     if runtime.settings.on_sqlite:
         always.append(Loop("checkpoint", CHECKPOINT_EVERY_S, runtime.ledger.checkpoint, clock))
     if workers:
-        always.append(Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(runtime.deps), clock))
-        always += [*line.loops(), *verification(runtime)]
+        always.append(Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(runtime), clock))
+        always += [*pipeline.loops(), *verification(runtime)]
     elif runtime.hot.stream is None:
-        always.append(Loop("metrics", COUNT_EVERY_S, line.counter.step, clock))
+        always.append(Loop("metrics", COUNT_EVERY_S, pipeline.counter.step, clock))
     if runtime.hot.stream is None:
-        runtime.refresher.count_alone(lambda: line.caught_up)
+        runtime.refresher.count_alone(lambda: pipeline.caught_up)
     return tuple(always)

@@ -1,4 +1,4 @@
-"""A step -> the same step for ever: the only `while` that waits, with its pause, its heartbeat and its end."""
+"""A step -> the same step until stopped: the only `while` that waits, with its pause and its last good time."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from pgw.core.ports import Clock, HotUnavailable
 log = logging.getLogger(__name__)
 
 AFTER_FAULT_S = 0.1
-"""Least pause after a step that failed: what waits for work by itself hardly pauses, and would storm what is away."""
+"""Least pause after a failed step: a step that blocks for work hardly pauses, and would storm a store that is down."""
 
 
 class Loop:
@@ -22,7 +22,7 @@ class Loop:
         self._step = step
         self._clock = clock
         self._last_good = clock.elapsed()
-        self._complained: str | None = None
+        self._logged: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -30,7 +30,7 @@ class Loop:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"pgw-{self.name}")
 
     async def stop(self) -> None:
-        """End, in the middle of a pause or a step: every step leaves what it did not finish to the next one."""
+        """End, also in the middle of a pause or a step: every step leaves what it did not finish to the next one."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -39,11 +39,11 @@ class Loop:
         """Return the seconds since a step last ended well."""
         return self._clock.elapsed() - self._last_good
 
-    def _complain(self, fault: str) -> None:
-        """Say once what is out of reach: a loop of ten steps a second would say little else."""
-        if fault != self._complained:
+    def _log_once(self, fault: str) -> None:
+        """Log an outage once: a loop of ten steps a second would log little else."""
+        if fault != self._logged:
             log.warning("%s: %s", self.name, fault)
-        self._complained = fault
+        self._logged = fault
 
     async def _run(self) -> None:
         while True:
@@ -51,9 +51,9 @@ class Loop:
             try:
                 await self._step()
                 pause_s = self.every_s
-                self._last_good, self._complained = self._clock.elapsed(), None
+                self._last_good, self._logged = self._clock.elapsed(), None
             except (PgwError, HotUnavailable) as fault:
-                self._complain(str(fault))
+                self._log_once(str(fault))
             except Exception:
                 log.exception("%s: a step failed", self.name)
             await self._clock.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""Ledger, hot state -> the line back: events get their numbers, are told, counted, and written down by the minute."""
+"""Ledger, hot state -> the event pipeline: events are numbered, published, counted, and written by the minute."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,10 +21,10 @@ from pgw.workers.loop import Loop
 log = logging.getLogger(__name__)
 
 APPEND_EVERY_S = 0.05
-"""How often the relay looks where there is a stream and events come: its consumers wait for what it appends."""
+"""How often the relay polls where there is a stream and events come: its consumers wait for what it appends."""
 
 DELIVER_WITHIN_MS = 500
-"""How long one delivery waits for the first entry; whoever waits beats and claims in between."""
+"""How long one delivery waits for the first entry; heartbeats and claims are made in between."""
 
 DELIVER_EVERY_S = 0.01
 """Pause between two deliveries: what comes within it is counted together."""
@@ -48,7 +48,7 @@ class Drained(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class EventPipeline:
-    """The way of events from the outbox to the metrics, as one process walks it.
+    """The way of events from the outbox to the metrics in one process.
 
     `process` names it among those that share the hot state.
     """
@@ -63,38 +63,30 @@ class EventPipeline:
 
     @property
     def caught_up(self) -> bool:
-        """Whether this process's own counts are up to date; what many share is nobody's own."""
+        """Whether this process's own counts are up to date; always true where the counts are shared."""
         return not isinstance(self.counter, Tail) or self.counter.caught_up
 
     def loops(self) -> tuple[Loop, ...]:
-        """List the loops that keep it going."""
-        steps: list[tuple[str, float, Callable[[], Awaitable[object]]]]
-        if self.hot.stream is not None:
-            steps = [
-                ("relay", APPEND_EVERY_S, self._relay),
-                ("metrics", DELIVER_EVERY_S, self._counting()),
-                ("minutes", MINUTES_EVERY_S, self._write_minutes),
-                ("trim", TRIM_EVERY_S, self._trim),
-            ]
-        else:
-            steps = [
-                ("relay", RELAY_EVERY_S, self.relay.step),
-                ("metrics", COUNT_EVERY_S, self.counter.step),
-                ("minutes", MINUTES_EVERY_S, self._write_minutes),
-            ]
-        return tuple(Loop(name, every_s, step, self.clock) for name, every_s, step in steps)
+        """List its loops."""
+        minutes = Loop("minutes", MINUTES_EVERY_S, self._write_minutes, self.clock)
+        if self.hot.stream is None:
+            relay = Loop("relay", RELAY_EVERY_S, self.relay.step, self.clock)
+            return relay, Loop("metrics", COUNT_EVERY_S, self.counter.step, self.clock), minutes
+        relay = Loop("relay", APPEND_EVERY_S, self._relay, self.clock)
+        counting = Loop("metrics", DELIVER_EVERY_S, self._counting(), self.clock)
+        return relay, counting, minutes, Loop("trim", TRIM_EVERY_S, self._trim, self.clock)
 
     async def drain(self) -> Drained:
-        """Move what is there, and stop."""
+        """Move what waits, at most MAX_DRAINS rounds."""
         published = counted = 0
         for _ in range(MAX_DRAINS):
             moved = await self.relay.step()
-            found = await self.counter.step()
-            published, counted = published + moved, counted + found
-            if not moved and not found and self.caught_up:
+            added = await self.counter.step()
+            published, counted = published + moved, counted + added
+            if not moved and not added and self.caught_up:
                 break
         return Drained(
-            leads=self.relay.leads,
+            leads=self.relay.is_leader,
             published=published,
             counted=counted,
             minutes=await self._write_minutes(),
@@ -102,13 +94,13 @@ class EventPipeline:
         )
 
     async def close(self) -> None:
-        """Give the lead up."""
+        """Release the relay's lock."""
         await self.relay.close()
 
     def _counting(self) -> Callable[[], Awaitable[object]]:
-        """Count as it comes, and say so: others believe in the metrics for as long as somebody counts."""
+        """Count as entries come, and beat: decisions trust the metrics only while a live process counts."""
         consumer = self.counter
-        assert isinstance(consumer, Consumer), "what comes on a stream has a consumer"
+        assert isinstance(consumer, Consumer), "entries of a stream have a consumer"
         next_beat = self.clock.elapsed()
 
         async def step() -> None:
@@ -122,16 +114,16 @@ class EventPipeline:
         return step
 
     async def _relay(self) -> None:
-        """Relay; where nothing comes, look less often: a look costs Redis and the database a trip each."""
+        """Relay; where nothing comes, poll less often: a poll costs Redis and the database a trip each."""
         if not await self.relay.step():
             await self.clock.sleep(RELAY_EVERY_S - APPEND_EVERY_S)
 
     async def _write_minutes(self) -> int:
-        """One process writes them: two would only lose to each other."""
-        return await self.minutes.step() if self.relay.leads else 0
+        """Write minutes where this process leads: two writers would only overwrite each other."""
+        return await self.minutes.step() if self.relay.is_leader else 0
 
     async def _trim(self) -> int:
-        if self.hot.stream is None or not self.relay.leads:
+        if self.hot.stream is None or not self.relay.is_leader:
             return 0
         return await self.hot.stream.trim()
 
@@ -148,5 +140,5 @@ def open_pipeline(
         assert isinstance(hot.state, InProcessHotState), "without a stream the hot state is in this process"
         relay = Relay(ledger, ledger_id, leader, clock)
         counter = Tail(ledger, hot.state, clock, last=lambda: relay.last)
-    # A name of its own: the process may also take payments, and says so under its first.
+    # A name of its own: the process may also take payments, and beats for that under its first.
     return EventPipeline(f"{process}/metrics", ledger, hot, clock, relay, counter, Minutes(ledger, hot.state))

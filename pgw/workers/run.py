@@ -28,26 +28,26 @@ from pgw.workers.metrics import Drained, open_pipeline
 T = TypeVar("T")
 
 VERIFIES = "verify"
-"""Role of a process that asks gateways what became of attempts."""
+"""Role of a process that makes enquiries at gateways."""
 
 MAX_VERIFY_ROUNDS = 1_000
-"""Rounds of one `--once`: some minutes, at the pace that gateways are asked at."""
+"""Rounds of one `--once`: some minutes, at the rate limit of enquiries."""
 
 
 def count_metrics(settings: Settings, *, once: bool) -> Drained | None:
-    """Relay and count until told to stop; with `once`, what is there. Raises PgwError, HotUnavailable with `once`."""
+    """Relay and count until stopped; with `once`, what waits. Raises PgwError, and HotUnavailable with `once`."""
     return _run(settings, _count_metrics(settings, once=once))
 
 
 def verify(settings: Settings, *, once: bool) -> int | None:
-    """Check attempts until told to stop; with `once`, those that are due: return how many. Raises PgwError."""
+    """Check attempts until stopped; with `once`, those that are due: return how many. Raises PgwError."""
     return _run(settings, _verify(settings, once=once))
 
 
 def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
-    if found := refusals(settings):
+    if reasons := refusals(settings):
         work.close()
-        raise PgwError(Code.REFUSED_TO_START, "; ".join(found))
+        raise PgwError(Code.REFUSED_TO_START, "; ".join(reasons))
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -60,14 +60,14 @@ async def _count_metrics(settings: Settings, *, once: bool) -> Drained | None:
     ledger = open_ledger(settings)
     hot = open_hot(settings, clock)
     try:
-        line = open_pipeline(settings, ledger, await ledger.read(identity), hot, clock, process_name())
+        pipeline = open_pipeline(settings, ledger, await ledger.read(identity), hot, clock, process_name())
         try:
             if once:
-                return await line.drain()
+                return await pipeline.drain()
             _greet(f"metrics: counts {settings.stream_key} on {settings.redis_place} as {settings.consumer_name}")
-            await _until_stopped(line.loops())
+            await _until_stopped(pipeline.loops())
         finally:
-            await line.close()
+            await pipeline.close()
     finally:
         await hot.state.close()
         await ledger.close()
@@ -76,19 +76,18 @@ async def _count_metrics(settings: Settings, *, once: bool) -> Drained | None:
 
 async def _verify(settings: Settings, *, once: bool) -> int | None:
     runtime = await open_runtime(settings, VERIFIES)
-    clock = runtime.deps.clock
     try:
         if once:
-            return await _verify_once(runtime.deps)
-        _greet("verify: asks gateways what became of attempts nobody knows the end of")
+            return await _verify_once(runtime)
+        _greet("verify: enquires at gateways about attempts with an unknown outcome")
         loops = [
-            Loop("snapshot", CONFIGURATION_EVERY_S, runtime.snapshots.refresh, clock),
+            Loop("snapshot", CONFIGURATION_EVERY_S, runtime.snapshots.refresh, runtime.clock),
             refresher(runtime),
-            Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(runtime.deps), clock),
+            Loop("webhooks", HANDLE_EVERY_S, lambda: handle_waiting(runtime), runtime.clock),
             *verification(runtime),
         ]
         if settings.on_sqlite:
-            loops.append(Loop("checkpoint", CHECKPOINT_EVERY_S, runtime.ledger.checkpoint, clock))
+            loops.append(Loop("checkpoint", CHECKPOINT_EVERY_S, runtime.ledger.checkpoint, runtime.clock))
         await _until_stopped(loops)
     finally:
         await runtime.close(settings.drain_seconds)
@@ -99,17 +98,16 @@ async def _verify_once(deps: Dependencies) -> int:
     checked = 0
     for _ in range(MAX_VERIFY_ROUNDS):
         checked += await verify_due(deps) + await monitor_due(deps)
-        now, resting = deps.clock.now(), deps.pace.backing_off(deps.clock.elapsed())
-        if not await deps.ledger.read(due, now, 1, resting) and not await deps.ledger.read(
-            due_monitors, now, 1, resting
-        ):
+        limits = deps.clock.now(), 1, deps.pace.backing_off(deps.clock.elapsed())
+        left = (*await deps.ledger.read(due, *limits), *await deps.ledger.read(due_monitors, *limits))
+        if not left:
             break
         await deps.clock.sleep(VERIFY_EVERY_S)
     return checked
 
 
 async def _until_stopped(loops: Sequence[Loop]) -> None:
-    """Run loops until a signal asks to stop; every step leaves what it did not finish to another."""
+    """Run loops until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -120,6 +118,6 @@ async def _until_stopped(loops: Sequence[Loop]) -> None:
         await each.stop()
 
 
-def _greet(words: str) -> None:
-    sys.stderr.write(f"pgw worker {words}\n")
+def _greet(text: str) -> None:
+    sys.stderr.write(f"pgw worker {text}\n")
     sys.stderr.flush()

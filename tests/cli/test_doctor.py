@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgw.cli.exits import Exit
+from pgw.core.hot.on_redis import connect
 from pgw.core.hot.stream import Stream
 from tests.cli import breaker_documents
 from tests.cli.breaker_documents import breakers
@@ -113,11 +114,12 @@ class TestRedis:
         self, pgw: Pgw, redis: str, monkeypatch: pytest.MonkeyPatch, behind_after_s: float, expected: str
     ) -> None:
         async def fill() -> None:
-            stream = Stream(redis, "payments:events:v1", "metrics-agg-v1")
+            server = connect(redis)
+            stream = Stream(server, "payments:events:v1", "metrics-agg-v1")
             await stream.reset("a-ledger", 0, {})
             await stream.append(0, [(1, b"{}"), (2, b"{}"), (3, b"{}")])
             await stream.deliver("somebody", 1, 0)
-            await stream.close()
+            await server.close()
 
         asyncio.run(fill())
         monkeypatch.setattr("pgw.cli.findings.BEHIND_AFTER_S", behind_after_s)

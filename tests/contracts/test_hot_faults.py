@@ -78,7 +78,7 @@ def test_a_stopped_redis_ends_every_call_and_answers_again_when_it_goes_on(redis
 
 def test_a_stopped_redis_keeps_nobody_from_leaving(redis: MortalRedis) -> None:
     async def scenario() -> None:
-        hot = OnRedis(redis.url)
+        hot = OnRedis(connect(redis.url))
         await asyncio.gather(*(hot.beat(BEAT) for _ in range(4)))
         redis.pause()
         async with asyncio.timeout(50):
@@ -172,7 +172,7 @@ def test_a_call_whose_answer_was_lost_is_not_made_again() -> None:
 
     async def scenario() -> None:
         async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listening:
-            hot = OnRedis(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0")
+            hot = OnRedis(connect(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"))
             with pytest.raises(HotUnavailable):
                 await hot.swap_breaker(RAZORPAY, StoredBreaker(Breaker(), None), Breaker(trips=1))
             await hot.close()
@@ -226,7 +226,7 @@ def test_a_cancelled_wait_gives_its_entries_to_nobody_or_to_its_consumer(redis_u
 
 def test_more_callers_than_connections_are_all_answered(redis_url: str) -> None:
     async def scenario() -> None:
-        hot = OnRedis(redis_url)
+        hot = OnRedis(connect(redis_url))
         answers = await asyncio.gather(*(hot.read_breakers([RAZORPAY]) for _ in range(20 * CONNECTIONS)))
         assert len(answers) == 20 * CONNECTIONS
         assert int(ask_redis(redis_url, "EVAL", CLIENTS, "0") or 0) <= CONNECTIONS + 1

@@ -66,7 +66,7 @@ async def _in_process() -> AsyncIterator[Bench]:
 @asynccontextmanager
 async def _on_redis(url: str) -> AsyncIterator[Bench]:
     server = connect(url)
-    hot, other = OnRedis(server), OnRedis(url)
+    hot, other = OnRedis(server), OnRedis(connect(url))
     stream = Stream(server, KEY, GROUP)
     top = (await stream.reset(LEDGER_ID, 0, {})).top
 

@@ -169,8 +169,8 @@ def test_a_keyring_reads_keys_only_when_there_is_a_change(database: str) -> None
                 await keyring.refresh()
             await ended(ledger, told.key_id)
             await keyring.refresh()
-        assert counting.asked[:4] == ["standing", "live", "standing", "standing"]
-        assert counting.asked[4:] == ["standing", "live", "standing", "standing", "live"]
+        assert counting.asked[:4] == ["key_set_version", "live", "key_set_version", "key_set_version"]
+        assert counting.asked[4:] == ["key_set_version", "live", "key_set_version", "key_set_version", "live"]
 
     asyncio.run(scenario())
 

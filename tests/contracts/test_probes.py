@@ -8,7 +8,7 @@ from pgw.core.breakers.admission import Admission
 from pgw.core.breakers.breaker import Breaker, CallOutcome, Key, Rules, State, TransitionCause
 from pgw.core.flow.breakers.circuit import Breakers
 from pgw.core.flow.runtime.clock import SystemClock
-from pgw.core.hot.on_redis import OnRedis
+from pgw.core.hot.on_redis import OnRedis, connect
 
 KEY: Key = ("razorpay", "UPI")
 HALF_OPEN = Admission(State.HALF_OPEN)
@@ -18,7 +18,7 @@ LIVE = frozenset({"w0", "w1", "w2", "w3"})
 def test_a_stampede_on_redis_lets_three_through_and_a_dead_probers_lease_ends(redis_url: str) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
-            stores = [OnRedis(redis_url) for _ in LIVE]
+            stores = [OnRedis(connect(redis_url)) for _ in LIVE]
             for store in stores:
                 stack.push_async_callback(store.close)
             _, found = await stores[0].read_breakers((KEY,))

@@ -174,7 +174,7 @@ def test_the_money_comes_out_right(tmp_path: Path, seed: int) -> None:
 
 
 def _answers_agree(life: Life, stored: Mapping[str, dict[str, Any]]) -> None:
-    """One key is one payment; who was told of an end was told the truth, and it is still the truth."""
+    """One key is one payment; a final status that was answered was true, and still is."""
     assert life.refusals <= {Code.LEDGER_UNAVAILABLE, Code.IDEMPOTENCY_KEY_IN_USE, Code.INTERNAL}
     assert {key for key, _ in life.answers} == {f"key-{number}" for number in range(PAYMENTS)}
     by_key = {row["idempotency_key"]: row["payment_id"] for row in stored.values()}

@@ -1,4 +1,4 @@
-"""A ledger -> the same ledger some time later: every moment it knows lies that much further back."""
+"""A ledger -> the same ledger some time later: its timestamps are moved back by that much."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from pgw.core.ledger.engine.store import open_engine
 from pgw.core.ledger.tables import attempts, payments, verification_checks, watches
 
 OF_A_PAYMENT: tuple[Table, ...] = (payments, attempts, verification_checks, watches)
-"""Where the moments are that decide what is to be done next; what is append-only keeps its moments."""
+"""The timestamps that decide what is due next; append-only tables keep theirs."""
 
 
 def pass_time(database: str, by: timedelta, payment_id: str | None = None) -> None:
@@ -32,5 +32,5 @@ def _earlier(moment: ColumnElement[Any], by: timedelta, dialect: str) -> ColumnE
     seconds = int(by.total_seconds())
     if dialect == "postgresql":
         return moment.op("-")(func.make_interval(0, 0, 0, 0, 0, 0, seconds))
-    # As wide as a moment is written there, for its order as text is its order in time.
+    # As wide as a timestamp is written there, for its order as text is its order in time.
     return func.strftime("%Y-%m-%dT%H:%M:%f", moment, f"-{seconds} seconds").op("||")("000Z")

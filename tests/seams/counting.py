@@ -179,7 +179,7 @@ LEFT JOIN (SELECT payment_id, attempt_number, max(checked_at) AS last FROM verif
 WHERE a.status IN ('SUCCESS', 'FAILURE', 'TIMEOUT', 'REQUIRES_ACTION') AND a.ended_at IS NOT NULL
   AND a.error_code IS DISTINCT FROM 'LEASE_EXPIRED'
 """
-"""Every attempt whose end was told, as it stands now; no event is looked at.
+"""Every attempt whose end was published, as it is now; no event is read.
 
 One whose owner died has no time of its own, and counts where its gateway said what became of it, if it did.
 """
@@ -233,7 +233,7 @@ def by_minute(slices: Sums) -> Sums:
 
 async def shared_counts(redis_url: str) -> Sums:
     """Read the hot metrics of all processes."""
-    hot = OnRedis(redis_url)
+    hot = OnRedis(connect(redis_url))
     try:
         return await held(hot)
     finally:

@@ -10,7 +10,7 @@ WATCHING = ("claim_watch", "move_watch", "find_money", "reverse", "give_back")
 """test_every_check: it dies with a payment that failed, whose money comes late."""
 
 SERVING = ("skip", "configure", "receive_webhook", "handle_webhook", "resolve", "close_review", "die")
-"""test_every_deed: the server dies of what somebody asks it, or of what it does for itself."""
+"""test_every_deed: the server dies in a request, or in its own work."""
 
 TYPED = ("make_key", "revoke_key", "requeue")
 """test_every_deed: a command dies."""

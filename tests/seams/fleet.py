@@ -98,7 +98,7 @@ class Spoken:
 
 
 class Fleet:
-    """Processes that share a folder, and in it the home that nobody named, a ledger and a Redis."""
+    """Processes that share a folder, and in it the default home, a ledger and a Redis."""
 
     def __init__(self, folder: Path, **environ: str) -> None:
         """Take the settings all of them are started with."""

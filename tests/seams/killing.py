@@ -1,4 +1,4 @@
-"""A home, a seed -> its server killed under load, again and again, then started: what was told, what is left."""
+"""A home, a seed -> its server killed under load, again and again, then started: what was answered, what is left."""
 
 import asyncio
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ WORDS = 4_000
 """How much of what a server said last is shown, when it says no more."""
 
 HEAL_LIMIT_S = 120.0
-"""A check that was under way at a kill is given back after thirty seconds, and the schedule's first steps follow."""
+"""A check that was under way at a kill is claimed again after thirty seconds, and the schedule's first steps follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What clients were told, and what ledger and book say, after everything has healed; what serves still runs."""
+    """What clients were answered, and what ledger and book say, after everything has healed; what serves still runs."""
 
     clients: Clients
     found: Audit
@@ -66,7 +66,7 @@ async def healed(opened: Records) -> None:
 
 
 def killed(opened: Shop, seed: int, kills: int) -> Killed:
-    """Kill, heal, ask every key once more: each was told of one payment, before and after."""
+    """Kill, heal, ask every key once more: each was answered with one payment, before and after."""
     rng = Random(seed)
 
     async def scenario() -> Clients:
@@ -96,7 +96,7 @@ def violated(kept: Records) -> tuple[Violation, ...]:
 
 
 def agree_on_every_key(clients: Clients, now: dict[str, Answer]) -> None:
-    """Every key is told of the payment it was told of before."""
+    """Every key is answered with the payment it was answered with before."""
     for key, answer in now.items():
         assert answer.code in {201, 202}, answer
         assert clients.told.ids(key) <= {answer.payment_id}

@@ -1,4 +1,4 @@
-"""A home, a seed -> a fleet killed under load, member by member, its stores too: what was told, what is left.
+"""A home, a seed -> a fleet killed under load, member by member, its stores too: what was answered, what is left.
 
 Whoever is killed is started again at once, and the next is killed whatever is still on its way from the time before.
 """

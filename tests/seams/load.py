@@ -1,4 +1,4 @@
-"""An address, a seed -> many clients at once, and what each key was told."""
+"""An address, a seed -> many clients at once, and what each key was answered."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass
 class Told:
-    """What all keys were told, in the order told; how often was asked under load, and answered."""
+    """The answers of all keys, in order; how many requests were made under load, and answered."""
 
     answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     asked: int = 0
@@ -64,7 +64,7 @@ class Told:
         }
 
     def ids(self, key: str) -> set[str]:
-        """Name every payment a key was told of."""
+        """Name every payment a key was answered with."""
         return {each.payment_id for each in self.answers.get(key, ()) if each.payment_id is not None}
 
     def unexpected(self) -> list[Answer]:
@@ -108,7 +108,7 @@ class Clients:
         return self._working([self._work(address) for _ in range(CONNECTIONS)])
 
     def at_fleet(self, addresses: Sequence[Address]) -> contextlib.AbstractAsyncContextManager[None]:
-        """Let some ask wherever somebody serves, and nobody give up; the addresses may change meanwhile."""
+        """Let clients ask wherever a server serves, without giving up; the addresses may change meanwhile."""
         return self._working([self._wander(addresses, number) for number in range(FLEET_CONNECTIONS)])
 
     @contextlib.asynccontextmanager
@@ -149,7 +149,7 @@ class Clients:
             await asyncio.sleep(RECONNECT_S)
 
     async def _connected(self, address: Address, pause_s: float = 0.0) -> None:
-        """Ask on one connection until the server ends it. Raises ConnectionError when nobody listens any more."""
+        """Ask on one connection until the server ends it. Raises ConnectionError when there is no listener any more."""
         reader, writer = await asyncio.open_connection(*address)
         try:
             while True:

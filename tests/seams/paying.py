@@ -34,7 +34,7 @@ class Answered:
 
     @property
     def may_ask_again(self) -> str:
-        """Tell whether it says when to ask again."""
+        """Return whether it says when to ask again."""
         return "with Retry-After" if self.retry_after else "without Retry-After"
 
 

@@ -49,7 +49,7 @@ class Place:
         self._others = frozenset(each.payment_id for each in self.bank.lines())
 
     def serve(self, failpoint: str | None = None) -> None:
-        """Start a server, one that is to die if told."""
+        """Start a server, with a failpoint if given."""
         if failpoint is not None:
             self.running.environ["PGW_FAILPOINT"] = failpoint
         try:
@@ -157,7 +157,7 @@ class Place:
 
 @contextmanager
 def place(folder: Path, bank: Bank, database_url: str | None = None, **environ: str) -> Iterator[Place]:
-    """Give a new ledger with nobody on it, and end whoever works there in the end."""
+    """Give a new ledger without a process on it, and end all processes there in the end."""
     settings: Mapping[str, str] = {"DATABASE_URL": database_url} if database_url else {}
     with fleet(folder, **bank.settings(), **settings, **environ) as running:
         home = folder / ".pgw"

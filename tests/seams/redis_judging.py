@@ -1,4 +1,4 @@
-"""What customers were told, a ledger -> how payments were answered with and without a Redis, and how they ended."""
+"""What customers were answered, a ledger -> how payments were answered with and without a Redis, and how they ended."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -93,7 +93,7 @@ class Records:
 
 
 class Shop(Records):
-    """One home and one ledger, and the server that works on them at the moment."""
+    """One home and one ledger, and the server that works on them."""
 
     def __init__(
         self, home: Path, database_url: str | None, timeout_ms: int, drain_s: int, redis_url: str | None = None

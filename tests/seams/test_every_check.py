@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def _on_each(crossings: Sequence[str]) -> list[tuple[str, str, str]]:
-    """List ledger, crossing and moment: what was not written, and a gateway's call, are the same on any ledger."""
+    """List ledger, injection point and side: what was not written, and a gateway's call, are the same on any ledger."""
     phases = [each for each in crossings if each not in CALLS]
     return [
         *(("sqlite", each, moment) for each in crossings for moment in Side),
@@ -74,7 +74,7 @@ def test_a_payment_whose_verifier_died_is_ended_by_another(there: Place, crossin
 
 @pytest.mark.parametrize(("there", "crossing", "moment"), _on_each(WATCHING), indirect=["there"])
 def test_late_money_whose_verifier_died_goes_back_once(there: Place, crossing: str, moment: str) -> None:
-    """Its gateway declined, then took the money: it is given back under one key, and told once; it stays a FAILURE."""
+    """Its gateway declined, then took the money: it is refunded under one key, reported once, and stays a FAILURE."""
     payment_id = there.pay_in_vain()
     if crossing != "move_watch":
         there.move_late(payment_id)

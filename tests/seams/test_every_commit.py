@@ -20,7 +20,7 @@ from tests.seams.serving import Shop, audit, shop, wait_until
 HEAL_LIMIT_S = 60.0
 
 A_WHILE = timedelta(hours=1)
-"""How long nobody is there after a death: all leases are over."""
+"""How long no process runs after a death: all leases are over."""
 
 AGAIN = timedelta(minutes=16)
 """From one answer that a gateway knows nothing to the next, so that the second counts, and the third ends it."""
@@ -121,7 +121,7 @@ def _let_it_heal(opened: Shop, point: Point) -> None:
 
 @pytest.mark.parametrize(("opened", "point"), CASES, ids=str, indirect=["opened"])
 def test_a_death_there_is_found_out(opened: Shop, point: Point, saw: Callable[..., None]) -> None:
-    """Nothing is charged twice, or without its attempt; whoever asks again is told the one truth."""
+    """Nothing is charged twice, or without its attempt; every further request is answered with the one truth."""
     opened.start(PGW_FAILPOINT=point.failpoint)
     assert asyncio.run(_ask(opened.address)) is None
     assert opened.wait_dead() == -signal.SIGKILL

@@ -26,7 +26,7 @@ from tests.seams.serving import wait_until
 
 A_WHILE = timedelta(hours=1)
 TOO_LONG = timedelta(days=6)
-"""Longer than anybody asks about a payment by himself."""
+"""Longer than automatic enquiries about a payment go on."""
 
 WORD = {"as": "FAILURE", "reason": "the bank says so", "evidence": "letter 7"}
 
@@ -85,7 +85,7 @@ def _are_open(there: Place) -> bool:
 
 @ANYWHERE
 def test_of_a_gateway_that_is_passed_over(anywhere: Place, moment: str) -> None:
-    """The others' breakers open while the first is called: its decline is found out, and nobody else is called."""
+    """The others' breakers open while the first is called: its decline is found out, and no other gateway is called."""
     anywhere.serve(f"skip:{moment}:exit")
     anywhere.share_out()
     slow = {"UPI": {"success_rate": 0.0, "latency_ms": 1000}}
@@ -131,7 +131,7 @@ def test_of_a_person_s_word_on_a_payment(anywhere: Place, moment: str) -> None:
 
 @ANYWHERE
 def test_of_a_person_s_word_on_late_money(anywhere: Place, moment: str) -> None:
-    """The gateway refused to give it back, for it had gone back already: said again, it is booked as gone once."""
+    """The gateway refused the refund, for it was refunded already: decided again, it is booked as refunded once."""
     anywhere.serve(f"close_review:{moment}:exit")
     anywhere.share_out()
     payment_id = anywhere.pay_in_vain()
@@ -174,7 +174,7 @@ def _priority(there: Place) -> int:
 
 
 def _notify(there: Place, payment_id: str, at: datetime) -> tuple[int, Any]:
-    """Be the bank, which tells that a payment was authorised; the same words each time."""
+    """Be the bank, which reports that a payment was authorised; the same bytes each time."""
     named = {"id": there.attempts(payment_id)[-1]["transaction_ref"], "notes": {"receipt": f"{payment_id}-1"}}
     document = {
         "event": "payment.authorized",
@@ -197,7 +197,7 @@ def _ends_by_webhook(there: Place, payment_id: str) -> None:
 
 @BOTH
 def test_of_a_webhook_that_comes(there: Place, moment: str) -> None:
-    """The bank, which was not answered, tells it again: it is kept once, and has its effect."""
+    """The bank, which was not answered, reports it again: it is kept once, and has its effect."""
     there.serve(f"receive_webhook:{moment}:exit")
     there.share_out()
     payment_id, at = there.pay_at_bank(), datetime.now(UTC)
@@ -223,7 +223,7 @@ def test_of_a_webhook_that_is_handled(there: Place, moment: str) -> None:
 
 
 def _put_event(there: Place, **columns: Any) -> None:
-    """Put an event into the outbox that nobody can read, as the first that was published."""
+    """Put an unreadable event into the outbox, as the first that was published."""
     engine = open_engine(there.database)
     try:
         with engine.begin() as connection:
@@ -255,7 +255,7 @@ def test_of_an_event_that_is_put_back(there: Place, moment: str) -> None:
 
 @BOTH
 def test_of_a_key_that_is_made(there: Place, moment: str) -> None:
-    """One that nobody has seen can be taken back; another is made."""
+    """One that was never displayed can be revoked; another is made."""
     there.dies("pgw key create m_001", f"make_key:{moment}:exit")
     lost = [row["key_id"] for row in there.rows(merchant_keys)]
     assert len(lost) == (0 if moment == "before" else 1)

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 
 class _Shoppers:
-    """They pay at every server, again and again, and keep what they were told."""
+    """They pay at every server, again and again, and keep the answers."""
 
     def __init__(self, customers: Customers, servers: Sequence[Server]) -> None:
         self.customers = customers
@@ -90,10 +90,10 @@ def _changed_at(database_url: str) -> datetime:
 
 
 async def _effect(shoppers: _Shoppers, running: Fleet, database_url: str) -> None:
-    """Type it while people pay, and look at every decision around that moment."""
+    """Type it while customers pay, and check every decision around that time."""
     async with shoppers.at_work():
         async with asyncio.timeout(KNOWN_WITHIN_S):
-            # Nobody tells when a server has answered its first payment.
+            # No event says when a server has answered its first payment.
             while not all(shoppers.of(each) for each in shoppers.servers):  # noqa: ASYNC110
                 await asyncio.sleep(PAY_EVERY_S)
         said = await asyncio.to_thread(running.type, COMMAND)

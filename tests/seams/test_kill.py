@@ -1,4 +1,4 @@
-"""A server is killed under load, again and again: nothing that was acknowledged is lost, and nobody pays twice."""
+"""A server is killed under load, again and again: nothing acknowledged is lost, and nothing is charged twice."""
 
 import asyncio
 import os

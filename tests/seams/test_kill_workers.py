@@ -155,7 +155,7 @@ def test_a_relay_that_dies_between_appending_and_knowing_it_leaves_no_gap_and_no
 
 
 def test_stores_that_fail_under_load_are_healed_and_exact(crew: Workers, database: str, redis_url: str) -> None:
-    """Redis loses everything, Redis answers nobody for longer than anybody waits, the leader's session is ended."""
+    """Redis loses everything, Redis answers no call for longer than any waits, the leader's session is ended."""
     rng = Random(SEED)
 
     def end_the_lead() -> None:
@@ -189,7 +189,7 @@ def test_stores_that_fail_under_load_are_healed_and_exact(crew: Workers, databas
 def test_a_stopped_relay_is_followed_and_changes_nothing_when_it_wakes(
     crew: Workers, database: str, redis_url: str, saw: Callable[..., None]
 ) -> None:
-    """Its connections stay, only its silence tells; it wakes up wherever in a step it was, believing that it leads."""
+    """Its connections stay, only its silence shows; it wakes up wherever in a step it was, believing that it leads."""
 
     async def scenario() -> tuple[str, str]:
         async with opened(database) as ledger:

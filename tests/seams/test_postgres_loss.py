@@ -104,7 +104,7 @@ def _read_only(server: MortalPostgres) -> Iterator[None]:
 
 @contextmanager
 def _no_connections(server: MortalPostgres) -> Iterator[None]:
-    """Let nobody of pgw's role in, and show out who is."""
+    """Refuse logins of pgw's role, and end its sessions."""
     with _administrator(server) as session:
         session.execute("ALTER ROLE shop CONNECTION LIMIT 0")
         session.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'")
@@ -129,7 +129,7 @@ def test_a_postgres_that_takes_no_writes_or_no_connections_refuses_before_anythi
     fault: Callable[[MortalPostgres], AbstractContextManager[None]],
     saw: Callable[..., None],
 ) -> None:
-    """The client is told when to ask again, and then its payment is taken."""
+    """The client is answered when to ask again, and then its payment is taken."""
     keys = [f"payment-{number}" for number in range(4)]
     with shop(tmp_path / "home", _of_a_role(postgres)) as opened:
         opened.start()
@@ -194,7 +194,7 @@ def _refused(opened: Shop) -> dict[str, Answered]:
 
 
 def _charged(opened: Shop, keys: Collection[str]) -> int:
-    """Count the charges for these keys, and for payments nobody knows."""
+    """Count the charges for these keys, and for unknown payments."""
     found = audit(opened)
     mine = [each for each, row in found.payments.items() if row["idempotency_key"] in keys]
     return sum(found.captures[each] for each in mine) + len(found.orphans)

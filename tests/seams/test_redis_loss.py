@@ -67,7 +67,7 @@ class _Faulty:
         self.away[name] = (begin, time.time())
 
     def during(self, name: str, at: float) -> bool:
-        """Whether a moment lies in a fault, and so far that what is known of Redis must be too old."""
+        """Whether a time is inside a fault, and so far that what is known of Redis must be too old."""
         begin, end = self.away[name]
         return begin + HOT_LIMIT.total_seconds() < at < end
 
@@ -106,7 +106,7 @@ async def _restart(crowd: Crowd, running: Fleet) -> None:
 
 
 def _look_while_away(servers: Sequence[Server]) -> None:
-    """Who asks a server now is told that it serves, that something is wrong, and that the order holds."""
+    """A server's readiness now says that it serves, that something is wrong, and that the override holds."""
     for each in servers:
         status, document = each.ask("GET", "/ops/readiness")
         assert (status, document["status"]) == (200, "degraded"), document
@@ -244,7 +244,7 @@ class _Seen:
 
 
 async def _both_runs(crowd: Crowd, running: Fleet, redis: MortalRedis, database: str) -> _Seen:
-    """Let them pay with a Redis, then without one now and then; judge what they were told, and what is left."""
+    """Let them pay with a Redis, then without one now and then; judge what they were answered, and what is left."""
     await _warm(crowd)
     sent = await crowd.send(SECONDS * RATE, HEALTHY, 0)
     judge_answers("nothing happens", await crowd.answers())

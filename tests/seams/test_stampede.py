@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 async def _until(condition: Callable[[], object], what: str) -> None:
     async with asyncio.timeout(WAIT_S):
-        # Other processes are looked at, which tell nobody.
+        # Other processes are polled, which send no notification.
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     print(f"  {what}")
@@ -40,7 +40,7 @@ async def _until_all(servers: Sequence[Server], state: str, what: str) -> None:
     seen: list[str] = []
     try:
         async with asyncio.timeout(WAIT_S):
-            # Other processes are looked at, which tell nobody.
+            # Other processes are polled, which send no notification.
             while set(seen := await asyncio.to_thread(_states, servers)) != {state}:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     except TimeoutError:

@@ -210,7 +210,7 @@ def test_clearing_what_is_not_forced_is_already_so_and_writes_nothing(within: In
 
 
 def test_an_override_that_has_run_out_holds_nothing(within: Inside) -> None:
-    now = within.runtime.deps.clock.now()
+    now = within.runtime.clock.now()
     over = Override(
         gateway_id="hdfc",
         payment_method="UPI",
@@ -413,10 +413,10 @@ def test_two_orders_at_once_are_both_kept(within: Inside) -> None:
 
 def _moved(running: Inside, number: int, gateway_id: str = "hdfc") -> None:
     """Write a transition as the breakers do."""
-    deps = running.runtime.deps
-    now = deps.clock.now()
+    runtime = running.runtime
+    now = runtime.clock.now()
     told = Transition(
-        event_id=uuid7(now, deps.rng),
+        event_id=uuid7(now, runtime.rng),
         key=(gateway_id, "UPI"),
         scope="shared",
         process="p1",

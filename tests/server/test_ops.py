@@ -54,7 +54,7 @@ def test_a_snapshot_that_is_not_refreshed_degrades_it(within: Inside) -> None:
 )
 def test_health_that_is_not_counted_any_more_degrades_it(within: Inside, age: timedelta, status: str) -> None:
     """It says so from the age on from which decisions do."""
-    snapshots, clock = within.runtime.snapshots, within.runtime.deps.clock
+    snapshots, clock = within.runtime.snapshots, within.runtime.clock
     now = clock.now()
     with pytest.MonkeyPatch.context() as stopped:
         stopped.setattr(clock, "now", lambda: now)

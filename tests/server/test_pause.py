@@ -98,7 +98,7 @@ def test_whoever_is_not_paused_is_resumed_already(within: Inside) -> None:
 
 
 def test_a_pause_that_has_run_out_keeps_nobody_out(within: Inside) -> None:
-    now = within.runtime.deps.clock.now()
+    now = within.runtime.clock.now()
     over = Pause(reason="r", actor="a", paused_at=now - timedelta(hours=1), expires_at=now)
     within.within(within.runtime.snapshots.configure(PAUSE, lambda _: over, "a", "r"))
     assert within.api.pay().status == 201

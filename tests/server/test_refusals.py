@@ -45,7 +45,7 @@ class Playing:
 
 def _play(within: Inside, verdict: Verdict) -> None:
     """Let every gateway give this verdict from now on."""
-    gateways: Any = within.runtime.deps.gateways
+    gateways: Any = within.runtime.gateways
     for name, real in gateways.items():
         gateways[name] = Playing(verdict, real)
 
@@ -245,7 +245,7 @@ async def _open_and_vanish(deps: Dependencies, body: dict[str, Any], key: str) -
 def test_after_its_lease_a_payment_nobody_ended_is_shown_as_under_verification(within: Inside) -> None:
     """By replay, by GET and in lists alike, before any worker has looked at it."""
     key, api, body = new_key(), within.api, payment()
-    payment_id = within.within(_open_and_vanish(within.runtime.deps, body, key))
+    payment_id = within.within(_open_and_vanish(within.runtime, body, key))
     replayed = api.pay(body, key=key)
     assert (replayed.status, replayed.headers["idempotent-replayed"]) == (202, "true")
     assert replayed.document["status"] == "PENDING_VERIFICATION"

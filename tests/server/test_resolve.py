@@ -49,8 +49,8 @@ def unknown(running: Inside) -> str:
 def in_review(running: Inside, found: Any = None) -> str:
     """Leave a payment to a person, as a verifier does that was told this."""
     payment_id = unknown(running)
-    deps = running.runtime.deps
-    now = deps.clock.now()
+    runtime = running.runtime
+    now = runtime.clock.now()
     stored = running.within(running.runtime.ledger.read(decision_of, payment_id))
     assert stored is not None
     settlement = ending_of(found or GaveUp(Blame.GATEWAY, None), 1000, "INR")
@@ -62,7 +62,7 @@ def in_review(running: Inside, found: Any = None) -> str:
         56,
         {"check_number": 1, "checked_at": now, "result": "PENDING", "error_code": None},
         None,
-        (uuid7(now, deps.rng), uuid7(now, deps.rng)),
+        (uuid7(now, runtime.rng), uuid7(now, runtime.rng)),
     )
     assert running.within(running.runtime.ledger.commit(SETTLE, item)) is True
     return payment_id
@@ -188,7 +188,7 @@ class TestReadiness:
             unknown(within)
         status, told = self.looks(within)["unknown"]
         assert (status, told.startswith("2 payments, INR 20.00 at risk, oldest ")) == ("ok", True)
-        clock = within.runtime.deps.clock
+        clock = within.runtime.clock
         later = clock.now() + timedelta(minutes=31)
         monkeypatch.setattr(clock, "now", lambda: later)
         assert self.looks(within)["unknown"] == ("degraded", "2 payments, INR 20.00 at risk, oldest 31 min")

@@ -94,13 +94,13 @@ def _take(api: Api) -> tuple[str, str]:
 
 def _put_off(pgw: Inside, **changed: Any) -> None:
     """Have the schedule ask about nothing for a day: what is asked after this, a webhook caused."""
-    tomorrow = pgw.runtime.deps.clock.now() + timedelta(days=1)
+    tomorrow = pgw.runtime.clock.now() + timedelta(days=1)
 
     def write(connection: Any) -> None:
         connection.execute(update(attempts).values(next_check_at=tomorrow, **changed))
 
     pgw.within(pgw.runtime.ledger.read(write))
-    assert pgw.within(verify_due(pgw.runtime.deps)) == 0
+    assert pgw.within(verify_due(pgw.runtime)) == 0
 
 
 def _status(api: Api, payment_id: str) -> str:
@@ -110,8 +110,8 @@ def _status(api: Api, payment_id: str) -> str:
 
 def _round(pgw: Inside) -> tuple[int, int]:
     """Handle what was told, then ask about what is due."""
-    handled = pgw.within(handle_waiting(pgw.runtime.deps))
-    return handled, pgw.within(verify_due(pgw.runtime.deps))
+    handled = pgw.within(handle_waiting(pgw.runtime))
+    return handled, pgw.within(verify_due(pgw.runtime))
 
 
 def test_the_payment_ends_by_the_webhook_and_not_by_the_schedule(bank: Bank, pgw: Inside) -> None:

@@ -1,4 +1,4 @@
-"""A loop does its step again and again, whatever a step does, and ends when told."""
+"""A loop repeats its step, whatever a step does, and ends when stopped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ async def _settle() -> None:
 
 
 class Steps:
-    """Counts steps, and fails those it is told to."""
+    """Counts steps, and fails as scripted."""
 
     def __init__(self, *faults: Exception | None) -> None:
         self.taken = 0

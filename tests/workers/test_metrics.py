@@ -1,4 +1,4 @@
-"""The line back of one process: its loops carry events to the metrics, and tell others that somebody counts."""
+"""The event pipeline of one process: its loops carry events to the metrics, and beat as one that counts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -132,11 +132,11 @@ def test_the_next_process_leads_when_the_first_has_closed(shared: Settings) -> N
         async with _line(shared, "p2") as (two, _, _):
             async with _line(shared) as (one, _, _):
                 await one.relay.step()
-                assert one.relay.leads
+                assert one.relay.is_leader
                 await two.relay.step()
-                assert not two.relay.leads
+                assert not two.relay.is_leader
             async with asyncio.timeout(50):
-                while not two.relay.leads:
+                while not two.relay.is_leader:
                     two.clock.advance(1)  # type: ignore[attr-defined]
                     await two.relay.step()
 

@@ -1,1 +1,1 @@
-"""The imperative shell, in the order of the line a payment walks."""
+"""The imperative shell: payments, breakers, verification, metrics, money, runtime."""

@@ -1,4 +1,4 @@
-"""Sandbox outcomes -> an append-only file: what was done is known after a restart, and to every process."""
+"""Sandbox outcomes -> an append-only file, which survives a restart and is shared by every process."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from pgw.core.errors import MALFORMED
 
 
 class BookStatus(StrEnum):
-    """What a line of the book says happened."""
+    """What a line of the book records."""
 
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
@@ -21,7 +21,7 @@ class BookStatus(StrEnum):
 
 
 class BookLine(Struct, frozen=True, kw_only=True):
-    """One outcome. `effective_at` lies in the future for money that moves late. `reason`: of a reversal, its key."""
+    """One outcome. `effective_at` is in the future for a late capture. `reason`: of a reversal, its key."""
 
     payment_id: str
     attempt_number: int
@@ -35,7 +35,7 @@ class BookLine(Struct, frozen=True, kw_only=True):
 
 
 class Charge(Struct, frozen=True, kw_only=True):
-    """One movement of money, as the book is shown."""
+    """One movement of money, for display."""
 
     payment_id: str
     attempt_number: int
@@ -56,11 +56,11 @@ class SandboxBook:
         self._decoder = msgspec.json.Decoder(BookLine)
 
     def write(self, *lines: BookLine) -> None:
-        """Append outcomes; survives the process, and does not try to survive the machine: it is a sandbox."""
+        """Append outcomes; they survive the process, but without fsync not the machine: it is a sandbox."""
         os.write(self._opened(), b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
     def reverse(self, transaction_ref: str, key: str, now: datetime) -> BookLine | None:
-        """Give captured money back, once, whatever process asks; None where there is none, or another key has it."""
+        """Refund captured money, once among all processes; None where there is none, or another key has refunded it."""
         descriptor = self._opened()
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:
@@ -88,7 +88,7 @@ class SandboxBook:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             size = os.fstat(self._descriptor).st_size
             if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                # A writer died in the middle of a line; the next one must not be glued to it.
+                # A writer died in the middle of a line, which the next one must not continue.
                 os.write(self._descriptor, b"\n")
         return self._descriptor
 
@@ -99,7 +99,7 @@ class SandboxBook:
         return next((line for line in reversed(lines) if line.effective_at <= now), None)
 
     def charges(self, now: datetime) -> list[Charge]:
-        """List every movement of money that has taken effect by `now`, there and back, attempt by attempt."""
+        """List every capture and reversal that has taken effect by `now`, attempt by attempt."""
         self._catch_up()
         return [
             msgspec.convert(line, Charge, from_attributes=True)
@@ -109,13 +109,13 @@ class SandboxBook:
         ]
 
     def close(self) -> None:
-        """Give the file up."""
+        """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _catch_up(self) -> None:
-        """Read what any process has appended since the last look; a line still being written waits for the next."""
+        """Read what any process has appended since; a line still being written is left to the next call."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

@@ -37,21 +37,20 @@ from pgw.core.verification.enquiry import Finding, Pending, Reversal, ReversalRe
 T = TypeVar("T", bound=Struct)
 
 CAPTURE_WITHIN_MINUTES = 12
-"""How long an authorised payment may wait for a capture: the shortest period the capture settings document. What pgw
-does not capture by then goes back to the customer by itself."""
+"""How long an authorised payment may wait for a capture: the shortest period the capture settings document. Razorpay
+refunds by itself what pgw does not capture by then."""
 
 COLLECT_WITHIN_MINUTES = 5
-"""How long a collect request waits for the customer: the documented default, which the call must name all the same."""
+"""How long a collect request waits for the customer: the documented default, which the call must still name."""
 
 ORDER_SHARE = 0.4
 """Part of an attempt's time that the order may take; the charging call needs the rest."""
 
-
 MOST_REFUNDS = 100
-"""How many refunds of one payment are looked at; without being told, Razorpay shows the last 10."""
+"""How many refunds of one payment are read; Razorpay's default is the last 10."""
 
 AUTH = "AUTH"
-"""Trouble: the keys are refused, or may not do this."""
+"""Trouble: the keys are refused, or lack a permission."""
 
 
 class Razorpay:
@@ -62,7 +61,7 @@ class Razorpay:
         self.trouble: str | None = None
 
     async def charge(self, order: ChargeOrder) -> Verdict:
-        """Create an order, then one payment on it. Nobody can pay an order that no payment was created on."""
+        """Create an order, then one payment on it. An order without a payment moves no money."""
         placed = await self._order(order)
         if isinstance(placed, NotSent):
             return placed
@@ -84,26 +83,26 @@ class Razorpay:
         ours = [order for order in orders if order.receipt == receipt_of(reference)]
         payments: list[RazorpayPayment] = []
         for order in ours:
-            found = await self._list(f"/v1/orders/{order.id}/payments", None, RazorpayPayment)
-            if isinstance(found, Undecided):
-                return found
-            payments += found
+            listed = await self._list(f"/v1/orders/{order.id}/payments", None, RazorpayPayment)
+            if isinstance(listed, Undecided):
+                return listed
+            payments += listed
         return outcome(ours, payments)
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
-        """Ask for the money of an authorised payment; what came of it, the next enquiry tells."""
+        """Capture an authorised payment; the next enquiry reports the outcome."""
         document = {"amount": amount_minor, "currency": currency}
         await self._call("POST", f"/v1/payments/{transaction_ref}/capture", document)
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
-        """Give captured money back, or tell how that stands. `key`, the same for each try, makes it happen once."""
+        """Refund captured money, or return its refund's state. `key`, the same for each try, makes it happen once."""
         path = f"/v1/payments/{transaction_ref}/refund"
         refunds = await self._list(f"{path}s", {"count": str(MOST_REFUNDS)}, RazorpayRefund)
         if isinstance(refunds, Undecided):
             unknown = refunds.error_code == f"HTTP_{BAD_REQUEST}"
             return ReversalRefused("REFUNDS_REFUSED") if unknown else refunds
-        if (stands := returned(refunds, amount_minor, key)) is not None:
-            return stands
+        if (state := returned(refunds, amount_minor, key)) is not None:
+            return state
         document = {"amount": amount_minor, "notes": {REVERSAL: key}}
         reply = await self._call("POST", path, document, headers={"X-Refund-Idempotency": key})
         if not isinstance(reply, Reply):
@@ -113,11 +112,11 @@ class Razorpay:
         refund = read(reply.body, RazorpayRefund) if reply.status == OK else None
         if refund is None:
             return Undecided(Pending.STILL_PENDING, f"HTTP_{reply.status}")
-        # Failed, or not of the amount asked for; the same key would bring the same refund back for ever.
+        # Failed, or not of this amount; the same key would return the same refund for ever.
         return returned([refund], amount_minor, key) or ReversalRefused("REFUND_FAILED")
 
     async def close(self) -> None:
-        """Give the connections up."""
+        """Close the connections."""
         await self._wire.close()
 
     async def _order(self, order: ChargeOrder) -> RazorpayOrder | NotSent:
@@ -168,9 +167,9 @@ class Razorpay:
         listed = read(reply.body, Listed) if reply.status == OK else None
         if listed is None:
             return Undecided(Pending.UNREACHABLE, f"HTTP_{reply.status}")
-        items = [read(bytes(item), kind) for item in listed.items]
-        whole = [item for item in items if item is not None]
-        return whole if len(whole) == len(items) else Undecided(Pending.UNREACHABLE, "UNREADABLE_ANSWER")
+        decoded = [read(bytes(item), kind) for item in listed.items]
+        whole = [each for each in decoded if each is not None]
+        return whole if len(whole) == len(decoded) else Undecided(Pending.UNREACHABLE, "UNREADABLE_ANSWER")
 
 
 def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
@@ -185,7 +184,7 @@ def _payment(order: ChargeOrder, order_id: str) -> tuple[str, dict[str, Any]]:
         "ip": client.ip if client else None,
         "referer": client.referer if client else None,
         "user_agent": client.user_agent if client else None,
-        # A webhook shows a payment with its notes, never with its order's receipt.
+        # A webhook carries a payment with its notes, never with its order's receipt.
         "notes": {RECEIPT: receipt_of(order.reference)},
     }
     path = "/v1/payments/create/json"

@@ -1,4 +1,4 @@
-"""Razorpay's answers -> verdicts, findings, reversals: what a body proves, and nothing it does not.
+"""Razorpay's answers -> verdicts, findings, reversals: what a body proves, and no more.
 
 The meaning of each status and reason: "Payments", "Orders: fetch payments", "Refunds", "Errors" of Razorpay's
 documentation.
@@ -32,7 +32,7 @@ class RazorpayOrder(Struct, frozen=True):
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nobody has tried to pay it yet."""
+        """Whether no payment was tried on it yet."""
         return self.status == "created" and not self.attempts and not self.amount_paid
 
     @property
@@ -106,7 +106,7 @@ REVERSAL = "reversal"
 """Under this name a refund's notes hold the key of the reversal it is."""
 
 RANK = {"captured": 3, "authorized": 2, "created": 1, "failed": 0, "refunded": -1}
-"""Which payment of an order tells its outcome; the order of the list is promised nowhere."""
+"""Which payment of an order decides its outcome; the order of the list is undocumented."""
 
 UNAUTHENTICATED = frozenset({401, 403})
 TOO_MANY = 429
@@ -128,7 +128,7 @@ def next_action(created: Created) -> ActionRequired | None:
 
 
 def gate(reply: Reply) -> NotSent | None:
-    """Read the answers that come before Razorpay looks at a request: no key, too many calls."""
+    """Read the answers given before a request is processed: no valid key, too many calls."""
     if reply.status in UNAUTHENTICATED:
         return NotSent("NOT_SENT_AUTH", Blame.NONE)
     if reply.status == TOO_MANY:
@@ -149,36 +149,36 @@ def refused(reply: Reply) -> NotSent | Decline | Unknown:
 
 
 def outcome(orders: Sequence[RazorpayOrder], payments: Sequence[RazorpayPayment]) -> Finding:
-    """Reduce an attempt's orders and all payments on them to what became of it; never "the last" one."""
+    """Reduce an attempt's orders and all payments on them to its outcome; never "the last" one."""
     if (unsure := _contradiction(orders, payments)) is not None:
         return unsure
     # Of equals always the same one, in whatever order they are listed: two must not be captured in turn.
-    told = max(payments, key=lambda each: (RANK.get(each.status, len(RANK)), each.id), default=None)
-    match told:
+    decisive = max(payments, key=lambda each: (RANK.get(each.status, len(RANK)), each.id), default=None)
+    match decisive:
         case None:
             return Undecided(Pending.ABSENT)
         case RazorpayPayment(status="captured"):
-            return Captured(told.id, told.amount, told.currency)
+            return Captured(decisive.id, decisive.amount, decisive.currency)
         case RazorpayPayment(status="authorized"):
-            return Authorized(told.id, told.amount, told.currency)
+            return Authorized(decisive.id, decisive.amount, decisive.currency)
         case RazorpayPayment(status="failed"):
             # Each must prove that no money moved: one that leaves it open leaves the attempt open.
-            ends = [_failed(told), *(_failed(each) for each in payments if each.status == "failed")]
+            ends = [_failed(decisive), *(_failed(each) for each in payments if each.status == "failed")]
             return next((each for each in ends if isinstance(each, Undecided)), ends[0])
         case _:
-            is_back = told.status == "refunded"
-            return Undecided(Pending.RETURNED if is_back else Pending.STILL_PENDING, told.status.upper())
+            is_refunded = decisive.status == "refunded"
+            return Undecided(Pending.RETURNED if is_refunded else Pending.STILL_PENDING, decisive.status.upper())
 
 
 def _contradiction(orders: Sequence[RazorpayOrder], payments: Sequence[RazorpayPayment]) -> Undecided | None:
-    """Say where the lists cannot both be the truth, or not all of it: what they show decides nothing."""
+    """Return why the lists contradict each other or are incomplete: then they decide nothing."""
     states = [each.status for each in payments]
     if any(each.is_paid for each in orders) and not {"captured", "refunded"} & set(states):
         return Undecided(Pending.STILL_PENDING, "ORDER_PAID")
     if not payments and not all(each.is_untouched for each in orders):
         return Undecided(Pending.STILL_PENDING, "ORDER_ATTEMPTED")
     if states.count("captured") > 1:
-        # An order is captured once, says the documentation: which of them is the attempt's, a person must say.
+        # An order is captured once, says the documentation: which is the attempt's is left to manual review.
         return Undecided(Pending.STILL_PENDING, "SEVERAL_CAPTURED")
     return None
 
@@ -191,10 +191,10 @@ def _failed(payment: RazorpayPayment) -> Decline | Undecided:
 
 
 def returned(refunds: Sequence[RazorpayRefund], amount_minor: int, key: str) -> Reversal | None:
-    """Reduce all refunds of a payment to how its reversal under `key` stands; None: it is still to be asked for.
+    """Reduce all refunds of a payment to the state of its reversal under `key`; None: it is still to be requested.
 
-    Money is back when refunds of the whole amount are `processed`, whoever asked for them: a person may have, at the
-    gateway's own page. One that is `pending` can still fail.
+    Money is refunded when refunds of the whole amount are `processed`, whoever requested them: an operator may have, on
+    the gateway's own dashboard. One that is `pending` can still fail.
     """
     done = [each for each in refunds if each.status == "processed"]
     ours = [each for each in refunds if each.is_made_under(key)]
@@ -202,7 +202,7 @@ def returned(refunds: Sequence[RazorpayRefund], amount_minor: int, key: str) -> 
         return Reversed(next((each for each in ours if each in done), done[0]).id)
     if sum(each.amount for each in refunds if each.status != "failed") >= amount_minor:
         return Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
-    # The same key would bring the same failed refund back for ever.
+    # The same key would return the same failed refund for ever.
     return ReversalRefused("REFUND_FAILED") if any(each.status == "failed" for each in ours) else None
 
 

@@ -1,4 +1,4 @@
-"""Razorpay's webhook document -> what it names: the event, its moment, our attempt; leniently, but within bounds.
+"""Razorpay's webhook document -> what it names: the event, its time, our attempt; leniently, but within bounds.
 
 Forms: "Webhooks: payments, orders, refunds: payloads" of Razorpay's documentation. An event holds entities by kind;
 of them an order has our receipt, a payment the notes it was made with, a refund the payment's id.
@@ -29,7 +29,7 @@ Document = dict[str, Any]
 
 
 class _Event(Struct, frozen=True):
-    """What is read of an event; all else in it is nobody's business."""
+    """What is read of an event; the rest is ignored."""
 
     event: str
     created_at: int
@@ -43,21 +43,21 @@ def receipt_of(reference: Reference) -> str:
 
 def reference_in(receipt: Any) -> Reference | None:
     """Read a receipt back; None for what is no receipt of ours."""
-    found = _RECEIPT.fullmatch(receipt) if isinstance(receipt, str) else None
-    return None if found is None else Reference(found[1], int(found[2]))
+    matched = _RECEIPT.fullmatch(receipt) if isinstance(receipt, str) else None
+    return None if matched is None else Reference(matched[1], int(matched[2]))
 
 
 def notice_in(body: bytes) -> WebhookNotice | None:
-    """Read a signed body; None where it is no event. Of what it holds beside, a member of another form is no name."""
-    told = read(body, _Event)
-    moment = None if told is None else _timestamp(told.created_at)
-    if told is None or moment is None or not _is_name(_EVENT, told.event):
+    """Read a signed body; None where it is no event. Other members are ignored unless they have the form of a name."""
+    event = read(body, _Event)
+    occurred_at = None if event is None else _timestamp(event.created_at)
+    if event is None or occurred_at is None or not _is_name(_EVENT, event.event):
         return None
-    payment, order, refund = (_entity(told.payload, kind) for kind in ("payment", "order", "refund"))
+    payment, order, refund = (_entity(event.payload, kind) for kind in ("payment", "order", "refund"))
     reference = next(_references(order, payment), None)
     return WebhookNotice(
-        event=told.event,
-        occurred_at=moment,
+        event=event.event,
+        occurred_at=occurred_at,
         payment_id=None if reference is None else reference.payment_id,
         attempt_number=None if reference is None else reference.attempt_number,
         transaction_ref=_payment_id(payment.get("id")) or _payment_id(refund.get("payment_id")),

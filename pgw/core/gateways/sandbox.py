@@ -1,4 +1,4 @@
-"""ChargeOrder -> Verdict, without money: gateways that approve, or do what the payment's address tells them."""
+"""ChargeOrder -> Verdict, without money: gateways that approve, or do what the payment's address asks for."""
 
 import hashlib
 from collections.abc import Callable
@@ -34,9 +34,8 @@ class Behaviour:
 
 APPROVE = Behaviour(captures_after=timedelta())
 
-
 OUT = NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
-"""What an outage answers: nobody is there to take the connection."""
+"""The verdict of an outage: the connection is refused."""
 
 
 def behaviour(vpa: str | None, attempt_number: int) -> Behaviour | None:
@@ -56,15 +55,15 @@ def behaviour(vpa: str | None, attempt_number: int) -> Behaviour | None:
             return None
 
 
-def drawn(told: SandboxBehaviour, seed: str, key: str, gateway_id: str, attempt_number: int) -> Behaviour:
-    """Draw what one attempt does from SHA-256 of what names it, so that the same run comes out the same."""
+def drawn(configured: SandboxBehaviour, seed: str, key: str, gateway_id: str, attempt_number: int) -> Behaviour:
+    """Draw what one attempt does from SHA-256 of what names it, so that runs are reproducible."""
     digest = hashlib.sha256(f"{seed}:{key}:{gateway_id}:{attempt_number}".encode()).digest()
     timeout, success = (int.from_bytes(digest[at : at + 8], "big") / 2**64 for at in (0, 8))
-    succeeds = success < told.success_rate
+    succeeds = success < configured.success_rate
     return Behaviour(
         reason=None if succeeds else GATEWAY_REASON,
         captures_after=timedelta() if succeeds else None,
-        answers_after_s=FOREVER_S if timeout < told.timeout_rate else told.latency_ms / 1000,
+        answers_after_s=FOREVER_S if timeout < configured.timeout_rate else configured.latency_ms / 1000,
     )
 
 
@@ -72,28 +71,33 @@ BehaviourOf = Callable[[str, Method], SandboxBehaviour | None]
 
 
 class SandboxGateway:
-    """One in-process gateway with a book of its own deeds. `told`: how it is configured to treat a method."""
+    """One in-process gateway, whose outcomes are in the book. `behaviour_of`: its configured behaviour by method."""
 
     def __init__(
-        self, gateway_id: str, book: SandboxBook, clock: Clock, told: BehaviourOf = lambda *_: None, seed: str = "0"
+        self,
+        gateway_id: str,
+        book: SandboxBook,
+        clock: Clock,
+        behaviour_of: BehaviourOf = lambda *_: None,
+        seed: str = "0",
     ) -> None:
         self._gateway_id = gateway_id
         self._book = book
         self._clock = clock
         self.trouble: str | None = None
-        self._told = told
+        self._behaviour_of = behaviour_of
         self._seed = seed
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Write the outcome into the book, then answer."""
         now = self._clock.now()
         number = order.reference.attempt_number
-        told = self._told(self._gateway_id, method_of(order.instrument))
-        if told is not None and told.is_out(now):
+        configured = self._behaviour_of(self._gateway_id, method_of(order.instrument))
+        if configured is not None and configured.is_out(now):
             return OUT
-        acts = behaviour(order.instrument.vpa if isinstance(order.instrument, Upi) else None, number)
-        if acts is None:
-            acts = APPROVE if told is None else drawn(told, self._seed, order.idempotency_key, self._gateway_id, number)
+        acts = behaviour(order.instrument.vpa if isinstance(order.instrument, Upi) else None, number) or APPROVE
+        if acts is APPROVE and configured is not None:
+            acts = drawn(configured, self._seed, order.idempotency_key, self._gateway_id, number)
         if not order.may_send():
             return NOT_SENT_LEASE
         transaction_ref = f"{self._gateway_id}_{order.reference.payment_id.replace('-', '')}_{number}"
@@ -110,7 +114,7 @@ class SandboxGateway:
         return Captured(transaction_ref, order.amount_minor, order.currency)
 
     async def enquire(self, reference: Reference) -> Finding:
-        """Look into the book."""
+        """Find the attempt's outcome in the book."""
         line = self._book.find(self._gateway_id, reference.payment_id, reference.attempt_number, self._clock.now())
         if line is None:
             return Undecided(Pending.ABSENT)
@@ -124,7 +128,7 @@ class SandboxGateway:
         """Do nothing: this gateway captures as it charges, and never answers that it has only authorised."""
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
-        """Give the whole charge back, which is the only amount pgw asks for."""
+        """Refund the whole charge, the only amount pgw asks for."""
         line = self._book.reverse(transaction_ref, key, self._clock.now())
         if line is None or line.amount_minor != amount_minor:
             return ReversalRefused("NOTHING_TO_REVERSE")

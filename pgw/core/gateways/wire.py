@@ -1,7 +1,7 @@
 """One request to a gateway -> its Reply, or NotSent by proof, or Unknown: the one place that knows httpx and aiohttp.
 
-httpx gives the API, aiohttp carries: httpx's own transport looks at all its connections at each call. The transport is
-asked directly, without `httpx.AsyncClient`, so there are no redirects, cookies or log lines of a client to switch off.
+httpx gives the API, aiohttp the transport: httpx's own scans all its connections at each call. The transport is called
+directly, without `httpx.AsyncClient`, so there are no redirects, cookies or log lines of a client to switch off.
 """
 
 import asyncio
@@ -29,36 +29,36 @@ from pgw.core.ports import NOT_SENT_LEASE
 log = logging.getLogger(__name__)
 
 Method = Literal["GET", "POST"]
-"""aiohttp repeats what it takes for idempotent, a PUT or DELETE too, once after a lost connection. That is harmless for
-a question, whose NOT_SENT then speaks of the second try; everything else is a POST, which it never repeats."""
+"""aiohttp repeats an idempotent method, PUT and DELETE too, once after a lost connection. That is harmless for a read,
+whose NOT_SENT then is the second try's; everything else is a POST, which it never repeats."""
 
 CONNECTIONS = 64
 CONNECT_S = 1.0
 READ_S = 60.0
-"""Silence after which a call ends even if its caller set no deadline; the longest budget of a payment."""
+"""Read timeout of a call whose caller set no deadline: the longest budget of a payment."""
 KEEPALIVE_S = 4.0
-"""An idle connection is dropped before the peer drops it (5 s is the shortest common limit): reusing one at the moment
-the peer closes it is an UNKNOWN that nobody caused."""
+"""An idle connection is dropped before the peer drops it (5 s is the shortest common limit): reusing one while the peer
+closes it is a needless UNKNOWN."""
 MOST_BYTES = 256 * 1024
 """An answer about one payment is a few KB."""
 SECONDS = re.compile(r"[0-9]{1,9}")
 
 NOT_SENT_DNS = NotSent("NOT_SENT_DNS", Blame.NETWORK)
 NOT_SENT_REFUSED = NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
-"""The other side said no: there is no listener, or it hung up before a connection stood."""
+"""The peer refused: there is no listener, or it hung up before a connection was established."""
 NOT_SENT_TLS = NotSent("NOT_SENT_TLS", Blame.GATEWAY)
 NOT_SENT_CONNECT_TIMEOUT = NotSent("NOT_SENT_CONNECT_TIMEOUT", Blame.GATEWAY)
 NOT_SENT_UNREACHABLE = NotSent("NOT_SENT_UNREACHABLE", Blame.NETWORK)
 NOT_SENT_STRAY_ANSWER = NotSent("NOT_SENT_STRAY_ANSWER", Blame.GATEWAY)
-"""The idle connection held an answer that nobody had asked for."""
+"""The idle connection held an unsolicited answer."""
 NOT_SENT_POOL = NotSent("NOT_SENT_POOL", Blame.NONE)
-"""Our own bulkhead was full: the gateway's breaker must not hear of it."""
+"""The bulkhead was full: that must not count against the gateway's breaker."""
 NOT_SENT_OWN_LIMIT = NotSent("NOT_SENT_OWN_LIMIT", Blame.NONE)
 """This machine had no file descriptor, port or memory for a connection."""
 
 READ_TIMEOUT = Unknown("READ_TIMEOUT", Blame.GATEWAY)
 CONNECTION_LOST = Unknown("CONNECTION_LOST", Blame.GATEWAY)
-"""A reset or an end is a packet somebody sent, and a gateway that does it to every call must open its breaker."""
+"""A reset or an end is a packet of the peer, and a gateway that sends it for every call must open its breaker."""
 CONNECTION_LOST_ON_THE_WAY = Unknown("CONNECTION_LOST", Blame.NETWORK)
 UNREADABLE_ANSWER = Unknown("UNREADABLE_ANSWER", Blame.GATEWAY)
 ANSWER_TOO_LARGE = Unknown("ANSWER_TOO_LARGE", Blame.GATEWAY)
@@ -69,7 +69,7 @@ OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 
 
 class Reply(Struct, frozen=True):
-    """A complete answer, whatever its status: what it means is the adapter's to say."""
+    """A complete answer of any status; the adapter interprets it."""
 
     status: int
     body: bytes
@@ -128,8 +128,8 @@ class Wire:
     ) -> Answer:
         """Send once and read the whole answer. The total deadline is the caller's, as `asyncio.timeout`.
 
-        `path` is sent as it stands: the caller quotes what it puts in. `may_send` is asked when the bulkhead has let
-        the call through; its no is NOT_SENT_LEASE.
+        `path` is sent verbatim: the caller quotes its parts. `may_send` is called when the bulkhead has admitted the
+        call; False is NOT_SENT_LEASE.
         """
         request = self._request(method, path, document, query, headers)
         if not await self._admitted():
@@ -185,7 +185,7 @@ class Wire:
 
 
 class _Request(aiohttp.ClientRequest):
-    """Is sent on a silent connection only: aiohttp would take a stray answer for that of the next payment."""
+    """Is sent on a connection without unread data only: aiohttp would take a stray answer for the next payment's."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         if conn.protocol is None or conn.protocol.should_close:
@@ -194,7 +194,7 @@ class _Request(aiohttp.ClientRequest):
 
 
 def pooled(connections: int, trusted: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
-    """Make the transport of production; its session is opened by the first call, inside the running loop."""
+    """Make the production transport; its session is opened by the first call, inside the running loop."""
     context = trusted or _trusted()
 
     def session() -> aiohttp.ClientSession:
@@ -202,7 +202,7 @@ def pooled(connections: int, trusted: ssl.SSLContext | None = None) -> httpx.Asy
             limit=connections,
             keepalive_timeout=KEEPALIVE_S,
             ssl=context,
-            # The system's own resolver, even where somebody has installed aiodns.
+            # The system's own resolver, even where aiodns is installed.
             resolver=aiohttp.ThreadedResolver(),
         )
         return aiohttp.ClientSession(
@@ -245,7 +245,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _not_sent(cause: BaseException | None) -> NotSent | None:
-    """Tell whether the request cannot have left, by the only proof there is: aiohttp was still connecting.
+    """Return the verdict if the request cannot have left, by the only proof there is: aiohttp was still connecting.
 
     The class of the httpx error proves nothing: a reset after a charge arrives as `httpx.ConnectTimeout`.
     """
@@ -269,7 +269,7 @@ def _not_connected(number: int | None) -> NotSent:
 
 
 def _unknown(fault: Exception) -> Unknown:
-    """Name what happened, for people: the verdict is the same for all. aiohttp's word comes before httpx's."""
+    """Name what happened, for operators: the verdict is UNKNOWN for all. aiohttp's error comes before httpx's."""
     match fault.__cause__ if isinstance(fault.__cause__, aiohttp.ClientError) else fault:
         case aiohttp.SocketTimeoutError() | httpx.ReadTimeout() | httpx.WriteTimeout():
             return READ_TIMEOUT

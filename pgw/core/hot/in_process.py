@@ -1,4 +1,4 @@
-"""Breakers, increments, heartbeats -> the same for every task of this process: the hot state without a server."""
+"""Breakers, increments, heartbeats -> the hot state of one process, without a server."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ KEPT_S = 70 * 60
 """How long a slice is kept: the longest window is 60 minutes, and late outcomes still correct its far end."""
 
 LIVE_S = 5
-"""Silence after which a process no longer counts as living."""
+"""Age of a heartbeat from which its process no longer counts as living."""
 
 
 class InProcessHotState:
@@ -27,7 +27,7 @@ class InProcessHotState:
         self._revisions: dict[int, int] = {}
 
     def apply(self, increments: Increments) -> None:
-        """Add to the counts; what belongs to a slice that is no longer kept is dropped."""
+        """Add to the counts; slices that are no longer kept are dropped."""
         for number, fields in increments.items():
             counts = self._counts.setdefault(number, {})
             for field, amount in fields.items():
@@ -36,17 +36,17 @@ class InProcessHotState:
         self._drop_old()
 
     def reset(self) -> None:
-        """Forget all counts and begin a new generation; breakers and heartbeats stay."""
+        """Drop all counts and begin a new generation; breakers and heartbeats stay."""
         self._generation += 1
         self._counts.clear()
         self._revisions.clear()
 
     async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
-        """Return the time and each breaker; one never stored is the default with `raw` None."""
+        """Return the time and each breaker; see HotState."""
         return self._now(), {key: self._breakers.get(key) or StoredBreaker(Breaker(), None) for key in keys}
 
     async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
-        """Store `value` if nobody changed the breaker since it was read."""
+        """Store `value` if the breaker is still as it was read."""
         present = self._breakers.get(key)
         if (present.raw if present else None) != held.raw:
             return False
@@ -54,28 +54,22 @@ class InProcessHotState:
         return True
 
     async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
-        """Return copies of the slices whose revision differs from the one seen; all when the generation differs."""
+        """Return copies of the slices that changed; see HotState."""
         self._drop_old()
         known = seen if generation == self._generation else {}
-        return Slices(
-            self._generation,
-            self._now(),
-            {
-                number: (revision, dict(self._counts[number]))
-                for number, revision in self._revisions.items()
-                if known.get(number) != revision
-            },
-        )
+        changed = [(number, revision) for number, revision in self._revisions.items() if known.get(number) != revision]
+        counts = {number: (revision, dict(self._counts[number])) for number, revision in changed}
+        return Slices(self._generation, self._now(), counts)
 
     async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
-        """Say that this process lives; only a test has others here."""
+        """Store a heartbeat; only a test has others here."""
         now = self._now()
         self._fleet[heartbeat.process] = msgspec.structs.replace(heartbeat, at=now)
         self._fleet = {name: each for name, each in self._fleet.items() if each.at > now - LIVE_S}
         return tuple(self._fleet.values())
 
     async def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing."""
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -1,4 +1,4 @@
-"""Breakers, slices of metrics, heartbeats -> the same for every process of a fleet: the hot state on Redis."""
+"""Breakers, slices of metrics, heartbeats -> the hot state that a fleet of processes shares, on Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -14,19 +14,19 @@ from pgw.core.hot.in_process import LIVE_S
 from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
 
 ANSWER_WITHIN_S = 1.0
-"""How long Redis may take for one call, connecting included; nothing waits for it on a payment's way but a probe."""
+"""How long Redis may take for one call, connecting included; of payments only a probe waits for it."""
 
 CONNECTIONS = 16
-"""Calls on Redis at one time; further ones wait for a connection inside their own limit."""
+"""Concurrent calls; further ones wait for a connection within their own limit."""
 
 REMEMBERED_S = 60
-"""Silence after which a process is forgotten."""
+"""Age of a heartbeat from which it is deleted."""
 
 SLICES_A_TRIP = 60
 """Slices read in one trip: ten minutes of metrics are far less than a call's time."""
 
 STATE = "{pgw}:state"
-"""Hash of generation, ledger id and base; without it everything here counts as lost."""
+"""Hash of generation, ledger id and base; without it the whole hot state counts as lost."""
 
 GENERATION = "{pgw}:generation"
 FLEET = "{pgw}:fleet"
@@ -34,15 +34,15 @@ METRICS = "{pgw}:metrics:"
 BREAKER = "{pgw}:breaker:"
 
 GONE = "its state was lost, or never there"
-"""Why a hot state that can be reached is of no use: it was wiped, or nobody has begun it yet."""
+"""Why a reachable hot state is unusable: it was wiped, or is not initialised yet."""
 
-Word = str | bytes | int
+Argument = str | bytes | int
 
 
 class Server:
     """One Redis. Every call ends within its limit, and every fault is HotUnavailable; replies are as Redis gives them.
 
-    A lost connection is made anew by the next call. There is no other repetition: what a lost answer did is not known.
+    A lost connection is reopened by the next call. No call is retried: what an unanswered one did is unknown.
     """
 
     def __init__(self, client: Any, faults: tuple[type[Exception], ...]) -> None:
@@ -50,31 +50,31 @@ class Server:
         self._faults = faults
         self._scripts: dict[str, Any] = {}
 
-    async def ask(self, *words: Word, within_s: float = ANSWER_WITHIN_S) -> Any:
+    async def ask(self, *command: Argument, within_s: float = ANSWER_WITHIN_S) -> Any:
         """Send one command."""
         async with self._bounded(within_s):
-            return await self._client.execute_command(*words)
+            return await self._client.execute_command(*command)
 
-    async def ask_together(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
+    async def ask_together(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
         """Send several commands in one trip; others' commands may come between them."""
         async with self._bounded(ANSWER_WITHIN_S), self._client.pipeline(transaction=False) as pipeline:
-            for words in commands:
-                pipeline.execute_command(*words)
+            for command in commands:
+                pipeline.execute_command(*command)
             replies: list[Any] = await pipeline.execute()
             return replies
 
     async def run(
-        self, script: str, keys: Sequence[str], words: Sequence[Word], within_s: float = ANSWER_WITHIN_S
+        self, script: str, keys: Sequence[str], arguments: Sequence[Argument], within_s: float = ANSWER_WITHIN_S
     ) -> Any:
-        """Run a script, which Redis is told once and after each of its restarts."""
+        """Run a script, which is loaded into Redis once and after each of its restarts."""
         known = self._scripts.get(script)
         if known is None:
             known = self._scripts[script] = self._client.register_script(script)
         async with self._bounded(within_s):
-            return await known(keys, words)
+            return await known(keys, arguments)
 
     async def close(self) -> None:
-        """Give the connections up."""
+        """Close the connections."""
         await self._client.aclose()
 
     @asynccontextmanager
@@ -83,14 +83,14 @@ class Server:
             async with asyncio.timeout(within_s):
                 yield
         except self._faults as fault:
-            told = str(fault) or f"no answer within {within_s:g} s"
-            lost = scripts.LOST in told or "NOGROUP" in told
-            raise HotUnavailable(GONE if lost else f"{type(fault).__name__}: {told}") from fault
+            detail = str(fault) or f"no answer within {within_s:g} s"
+            lost = scripts.LOST in detail or "NOGROUP" in detail
+            raise HotUnavailable(GONE if lost else f"{type(fault).__name__}: {detail}") from fault
 
 
 def connect(url: str) -> Server:
-    """Make the client of one Redis; it connects when first asked. One a process is enough: share it."""
-    # The import takes 150 ms, which only who has a Redis pays.
+    """Make the client of one Redis, which connects at the first call. One per process is enough: share it."""
+    # Imported here: it takes 150 ms, which a process without Redis saves.
     from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -112,28 +112,28 @@ def connect(url: str) -> Server:
 
 
 class OnRedis:
-    """Shared by all processes that name the same Redis, lost when it is. Times are Redis' own, in epoch seconds."""
+    """The hot state on one Redis; see HotState. Times are Redis' own, in epoch seconds."""
 
-    def __init__(self, server: Server | str) -> None:
-        self._server = connect(server) if isinstance(server, str) else server
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     async def read_breakers(self, keys: Sequence[Key]) -> tuple[float, Mapping[Key, StoredBreaker]]:
-        """Return Redis' time and each breaker; one never stored is the default with `raw` None."""
-        commands: list[Sequence[Word]] = [("TIME",)]
+        """Return Redis' time and each breaker; see HotState."""
+        commands: list[Sequence[Argument]] = [("TIME",)]
         if keys:
             commands.append(("MGET", *map(_breaker_key, keys)))
-        time, *found = await self._server.ask_together(commands)
-        return _seconds(time), dict(zip(keys, map(_held, found[0] if found else ()), strict=True))
+        time, *stored = await self._server.ask_together(commands)
+        return _seconds(time), dict(zip(keys, map(_held, stored[0] if stored else ()), strict=True))
 
     async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
-        """Store `value` if nobody changed the breaker since it was read."""
-        words = (held.raw or b"", msgspec.json.encode(value))
-        return bool(await self._server.run(scripts.SWAP, (_breaker_key(key),), words))
+        """Store `value` if the breaker is still as it was read."""
+        arguments = (held.raw or b"", msgspec.json.encode(value))
+        return bool(await self._server.run(scripts.SWAP, (_breaker_key(key),), arguments))
 
     async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
-        """Return the slices whose revision differs from the one seen; all when the generation differs.
+        """Return the slices that changed; see HotState.
 
-        A slice may be newer than the revision it comes with; then it is told again the next time.
+        A slice may be newer than the revision it comes with; then it is returned again the next time.
         """
         present, revisions, now = await self._revisions(generation)
         known = seen if generation == present else {}
@@ -141,23 +141,23 @@ class OnRedis:
         counts: dict[int, tuple[int, Mapping[str, int]]] = {}
         for start in range(0, len(changed), SLICES_A_TRIP):
             trip = changed[start : start + SLICES_A_TRIP]
-            found = await self._server.ask_together(("HGETALL", f"{METRICS}{present}:{number}") for number, _ in trip)
-            for (number, revision), flat in zip(trip, found, strict=True):
+            replies = await self._server.ask_together(("HGETALL", f"{METRICS}{present}:{number}") for number, _ in trip)
+            for (number, revision), flat in zip(trip, replies, strict=True):
                 counts[number] = (revision, {field.decode(): amount for field, amount in _pairs(flat)})
         return Slices(present, now, counts)
 
     async def beat(self, heartbeat: Heartbeat) -> tuple[Heartbeat, ...]:
-        """Say that this process lives; return who else does (this one included), by Redis' clock."""
-        words = (heartbeat.process, msgspec.json.encode(heartbeat), LIVE_S, REMEMBERED_S)
-        fleet: list[bytes] = await self._server.run(scripts.BEAT, (FLEET,), words)
+        """Store a heartbeat; return those of all live processes, this one included, by Redis' clock."""
+        arguments = (heartbeat.process, msgspec.json.encode(heartbeat), LIVE_S, REMEMBERED_S)
+        fleet: list[bytes] = await self._server.run(scripts.BEAT, (FLEET,), arguments)
         return tuple(each for each in map(_heartbeat, fleet) if each is not None)
 
     async def close(self) -> None:
-        """Give the connections up."""
+        """Close the connections."""
         await self._server.close()
 
     async def _revisions(self, guess: int) -> tuple[int, Mapping[int, int], float]:
-        """Read the generation and the revisions of its slices, in one trip when it is the one guessed."""
+        """Read the generation and its slices' revisions, in one trip if it is the one guessed, and the time."""
         time, stored, flat = await self._server.ask_together(
             (("TIME",), ("HGET", STATE, "generation"), ("HGETALL", f"{METRICS}{guess}:revs"))
         )
@@ -175,7 +175,7 @@ def _breaker_key(key: Key) -> str:
 
 
 def _held(raw: bytes | None) -> StoredBreaker:
-    """Decode a breaker; one that another version wrote and this one cannot read is as good as never stored."""
+    """Decode a breaker; one that another version wrote and this one cannot read counts as never stored."""
     if raw is None:
         return StoredBreaker(Breaker(), None)
     try:

@@ -1,26 +1,26 @@
-"""One step on Redis -> the script that makes it atomic, each with its why; all of them run on Redis 6.2 and newer.
+"""One step on Redis -> the script that makes it atomic, each with its reasons; for Redis 6.2 and newer.
 
-Numbers of events go back and forth as text: a Lua number written out again may come back as `1e+15`. `LOST` is what a
-script answers when the state it needs is gone.
+Event numbers are passed as text: a Lua number may be formatted as `1e+15`. `LOST` is a script's error when the state it
+needs is gone.
 """
 
 LOST = "LOST"
 
 _TOP = """
-local function facts_of(flat)
-    local facts = {}
-    for i = 1, #flat, 2 do facts[flat[i]] = flat[i + 1] end
-    return facts
+local function fields_of(flat)
+    local fields = {}
+    for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+    return fields
 end
 local function number_of(id) return string.match(id, '^%d+') end
 local function top_of(stream)
     if redis.call('EXISTS', stream) == 0 then return nil end
-    return number_of(facts_of(redis.call('XINFO', 'STREAM', stream))['last-generated-id'])
+    return number_of(fields_of(redis.call('XINFO', 'STREAM', stream))['last-generated-id'])
 end
 local function group_of(stream, name)
     if redis.call('EXISTS', stream) == 0 then return nil end
     for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-        local group = facts_of(flat)
+        local group = fields_of(flat)
         if group['name'] == name then return group end
     end
     return nil
@@ -32,10 +32,10 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
-"""KEYS breaker; ARGV what was read (empty: nothing), what is to stand there.
+"""KEYS breaker; ARGV the value that was read (empty: none), the new value.
 
-Why the raw text is compared and no version: the value that was read is then the only thing a writer must know, and two
-equal values are the same breaker.
+Why the raw text is compared and no version: then a writer needs to know only the value it read, and two equal values
+are the same breaker.
 """
 
 BEAT = """
@@ -57,7 +57,7 @@ return living
 """KEYS fleet; ARGV process, heartbeat, seconds it counts as living, seconds it is kept -> `at heartbeat` of the living.
 
 Why one hash and not a key with an expiry each: reading them is one command, and SCAN would walk a foreign database.
-Why kept longer than living: who was here a moment ago is what an operator looks for with HGETALL.
+Why kept longer than living: an operator can list recently stopped processes with HGETALL.
 """
 
 STATE = (
@@ -78,10 +78,10 @@ local generation = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0') + 1
 redis.call('SET', KEYS[1], string.format('%.0f', generation))
 return string.format('%.0f', generation)
 """
-"""KEYS last generation -> one that nobody was ever given.
+"""KEYS last generation -> one that was never used.
 
-Why it begins at the time: after a wipe a count from one would give a number out again that a reader still knows, and
-the reader would take the rebuilt metrics for the ones it has.
+Why it begins at the time: after a wipe a count from one would repeat a number that a reader still holds, and the reader
+would take the rebuilt metrics for its own.
 """
 
 SWITCH = (
@@ -100,7 +100,7 @@ if top and (foreign or tonumber(top) > tonumber(base)) then
         local groups = redis.call('XINFO', 'GROUPS', stream)
         redis.call('UNLINK', stream)
         for _, flat in ipairs(groups) do
-            redis.call('XGROUP', 'CREATE', stream, facts_of(flat)['name'], base .. '-0', 'MKSTREAM')
+            redis.call('XGROUP', 'CREATE', stream, fields_of(flat)['name'], base .. '-0', 'MKSTREAM')
         end
         top = '0'
     end
@@ -120,12 +120,12 @@ return 1
 """
 )
 """KEYS state, stream; ARGV group, ledger id, generation, base, base + 1, 1 to keep newer entries, prefix of metrics,
-seconds the old metrics stay -> 0 when a younger rebuild has been here.
+seconds the old metrics stay -> 0 after a newer rebuild.
 
-Why the group is made anew: with it go the pending entries, so a worker that still holds some applies nothing.
-Why the stream is made anew when it is ahead: an id can never be given out twice, and newer Redis refuses to lower the
-last one of a stream that had entries deleted. The other groups are set to where it begins.
-Why the old metrics stay for a while: a reader may stand between its two trips.
+Why the group is recreated: that drops its pending entries, so a worker that still holds some applies nothing.
+Why the stream is recreated when it is ahead: an id cannot be used twice, and newer Redis refuses to lower the last one
+of a stream that had entries deleted. The other groups are set to its beginning.
+Why the old metrics stay for a while: a reader may be between its two trips.
 """
 
 APPEND = (
@@ -143,9 +143,9 @@ return string.format('%.0f', number + #ARGV - 1)
 )
 """KEYS state, stream; ARGV number of the entry these follow, the events in order -> top of the stream.
 
-Why the top is compared and Redis' own refusal of a low id is not enough: an id above the top is accepted whatever lies
+Why the top is compared and Redis' own refusal of a low id is not enough: an id above the top is accepted whatever is
 between, so a relay that slept through a wipe would leave a gap.
-Why a missing stream is not made: it would have no group, and what lies below would never be counted.
+Why a missing stream is not created: it would have no group, and earlier events would never be counted.
 """
 
 CLAIM = """
@@ -168,9 +168,9 @@ end
 for id in pairs(deliveries) do redis.call('XACK', KEYS[1], ARGV[1], id) end
 return entries
 """
-"""KEYS stream; ARGV group, consumer, idle milliseconds, most entries -> id, fields, deliveries of what is ours now.
+"""KEYS stream; ARGV group, consumer, idle milliseconds, most entries -> id, fields, deliveries of what was claimed.
 
-Why not XAUTOCLAIM: on 6.2 it leaves entries in the pending list that were deleted from the stream, and it does not say
+Why not XAUTOCLAIM: on 6.2 it leaves entries in the pending list that were deleted from the stream, and it omits
 how often the others were delivered. A deleted one can never be applied: it is acknowledged here.
 """
 
@@ -211,10 +211,10 @@ return false
 its first and last number and its length, then per slice its number, its number of fields and (field, amount) each
 -> nothing when applied, else the ids of those asked for that are this consumer's.
 
-Why one script: an entry is pending until the moment its effect is there, so neither a death nor a second delivery can
+Why one script: an entry is pending exactly until its effect is there, so neither a crash nor a second delivery can
 apply it twice or never. Why runs: what was delivered together has numbers in a row, and one XPENDING with a limit
 proves a whole run.
-Why revisions are pruned by what exists: a slice goes by its expiry, which tells nobody.
+Why revisions are pruned by what exists: a slice ends by its expiry, without a notification.
 """
 
 BURY = """
@@ -223,9 +223,9 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'event', ARGV[4], 'numb
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3] .. '-0')
 return 1
 """
-"""KEYS stream, dead stream; ARGV group, consumer, number, event, reason, most dead entries -> 1 when it was ours.
+"""KEYS stream, dead stream; ARGV group, consumer, number, event, reason, most dead letters -> 1 if it was pending.
 
-Why one script: an entry is either pending or among the dead, never both and never neither.
+Why one script: an entry is either pending or a dead letter, never both and never neither.
 """
 
 TRIM = (
@@ -233,14 +233,14 @@ TRIM = (
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-    local consumer = facts_of(flat)
+    local consumer = fields_of(flat)
     if consumer['pending'] == 0 and consumer['idle'] > tonumber(ARGV[3]) then
         redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer['name'])
     end
 end
 local done = nil
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-    local group = facts_of(flat)
+    local group = fields_of(flat)
     local mine = tonumber(number_of(group['last-delivered-id']))
     if group['pending'] > 0 then
         mine = tonumber(number_of(redis.call('XPENDING', KEYS[1], group['name'])[2])) - 1
@@ -251,11 +251,11 @@ if not done or done <= tonumber(ARGV[2]) then return 0 end
 return redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f-0', done - tonumber(ARGV[2]) + 1))
 """
 )
-"""KEYS stream; ARGV group, acknowledged entries to keep, idle milliseconds after which an empty consumer is forgotten
+"""KEYS stream; ARGV group, acknowledged entries to keep, idle milliseconds after which an empty consumer is deleted
 -> entries removed.
 
-Why MINID and not MAXLEN: a length says nothing of who has read what (redis issue 5570).
-Why consumers are forgotten here: each process has a name of its own, and Redis never forgets one by itself.
+Why MINID and not MAXLEN: a length says nothing of which group has read what (redis issue 5570).
+Why consumers are deleted here: each process has a name of its own, and Redis never deletes one by itself.
 """
 
 LAG = (

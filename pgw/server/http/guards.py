@@ -77,9 +77,9 @@ def runtime_of(request: Request) -> Runtime:
 async def identify(request: Request) -> None:
     """Give the request its id, and refuse card data outside the body; runs before every route."""
     runtime = runtime_of(request)
-    request.ctx.began = runtime.deps.clock.elapsed()
+    request.ctx.began = runtime.clock.elapsed()
     given = request.headers.get("x-request-id", "")
-    request.ctx.request_id = uuid7(runtime.deps.clock.now(), runtime.deps.rng)
+    request.ctx.request_id = uuid7(runtime.clock.now(), runtime.rng)
     if _carries_card_data(request):
         raise card_data_refusal()
     if _REQUEST_ID.fullmatch(given):
@@ -112,8 +112,8 @@ def _is_malformed(request: Request) -> bool:
 def request_id(request: Request) -> str:
     """Return the request's id; one that failed before it could be identified is given its own here."""
     if not hasattr(request.ctx, "request_id"):
-        deps = runtime_of(request).deps
-        request.ctx.request_id = uuid7(deps.clock.now(), deps.rng)
+        runtime = runtime_of(request)
+        request.ctx.request_id = uuid7(runtime.clock.now(), runtime.rng)
     named: str = request.ctx.request_id
     return named
 
@@ -136,7 +136,7 @@ def _log(request: Request, response: BaseHTTPResponse) -> None:
         return
     method = request.method if request.method in HTTP_METHODS else "-"
     route = request.route.path if request.route else "-"
-    now = runtime_of(request).deps.clock.elapsed()
+    now = runtime_of(request).clock.elapsed()
     took_ms = (now - getattr(request.ctx, "began", now)) * 1000
     access.log(level, "%s /%s %d %.1f ms %s", method, route, response.status, took_ms, request_id(request))
 

@@ -78,7 +78,7 @@ async def status(request: Request) -> HTTPResponse:
     """Show where every breaker stands. Answered from memory: it must work when a store does not."""
     reader(request)
     runtime = runtime_of(request)
-    snapshot, now = runtime.deps.snapshot(), runtime.deps.clock.now()
+    snapshot, now = runtime.snapshot(), runtime.clock.now()
     in_flight = runtime.circuit.in_flight()
     keys = ((each, (each.gateway_id, method)) for each in snapshot.gateways for method in _methods(each, snapshot))
     return json_answer(
@@ -191,7 +191,7 @@ async def past(request: Request) -> HTTPResponse:
     runtime = runtime_of(request)
     gateway_id, method = query.gateway_id, query.payment_method
     if gateway_id is not None:
-        gateway_id = gateway_named(runtime.deps.snapshot(), gateway_id).gateway_id
+        gateway_id = gateway_named(runtime.snapshot(), gateway_id).gateway_id
     if method is not None:
         method = method_named(method)
     before = _place(query.cursor) if query.cursor is not None else None

@@ -76,7 +76,7 @@ async def change(request: Request, gateway_id: str) -> HTTPResponse:
     patch = read_body(request, _PATCH)
     runtime = runtime_of(request)
     gateway_id = unquote(gateway_id)
-    if runtime.deps.snapshot().gateway(gateway_id) is None:
+    if runtime.snapshot().gateway(gateway_id) is None:
         raise PgwError(Code.NOT_FOUND, "there is no such gateway; GET /gateways lists them")
     given = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
 

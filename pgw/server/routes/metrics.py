@@ -72,11 +72,11 @@ async def show(request: Request, gateway_id: str) -> HTTPResponse:
     """Show how one gateway did."""
     reader(request)
     runtime = runtime_of(request)
-    gateway = runtime.deps.snapshot().gateway(unquote(gateway_id))
+    gateway = runtime.snapshot().gateway(unquote(gateway_id))
     if gateway is None:
         raise PgwError(Code.NOT_FOUND, "there is no such gateway; GET /gateways lists them")
     query = read_query(request, MetricsQuery)
-    return json_answer(figures(runtime.windows, gateway, query, runtime.deps.clock.now()))
+    return json_answer(figures(runtime.windows, gateway, query, runtime.clock.now()))
 
 
 def figures(mirror: MetricWindows, gateway: GatewayConfig, query: MetricsQuery, now: datetime) -> GatewayMetrics:

@@ -80,7 +80,7 @@ def fleet_reach(runtime: Runtime, version: int) -> FleetReach:
 
 async def reached(runtime: Runtime, version: int) -> CommandReach:
     """Wait until every live process has this version of the configuration, but not long, and tell how many have."""
-    clock = runtime.deps.clock
+    clock = runtime.clock
     began = clock.elapsed()
     while True:
         known = fleet_reach(runtime, version)

@@ -77,7 +77,7 @@ async def _override(request: Request, action: Action, gateway_id: str, payment_m
     actor = admin(request)
     query, body = read_query(request, CommandQuery), read_command(request)
     runtime = runtime_of(request)
-    clock = runtime.deps.clock
+    clock = runtime.clock
     snapshot = await runtime.snapshots.refresh()
     now = clock.now()
     gateway, method = _command(snapshot, gateway_id, payment_method, now)

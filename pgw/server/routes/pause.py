@@ -40,7 +40,7 @@ async def pause(request: Request) -> HTTPResponse:
     reason = reason_of(runtime, body)
 
     def paused(_: Snapshot) -> Pause:
-        now = runtime.deps.clock.now()
+        now = runtime.clock.now()
         return Pause(reason=reason, actor=actor, paused_at=now, expires_at=now + timedelta(seconds=body.ttl_seconds))
 
     snapshot = await runtime.snapshots.configure(PAUSE, paused, actor, reason)
@@ -54,11 +54,11 @@ async def resume(request: Request) -> HTTPResponse:
     body = read_end(request)
     runtime = runtime_of(request)
     snapshot = await runtime.snapshots.refresh()
-    if in_force(snapshot, runtime.deps.clock.now()) is not None:
+    if in_force(snapshot, runtime.clock.now()) is not None:
 
         def resumed(current: Snapshot) -> Pause:
             assert current.paused is not None, "a pause is never taken out of the configuration"
-            now = runtime.deps.clock.now()
+            now = runtime.clock.now()
             return structs.replace(current.paused, expires_at=min(current.paused.expires_at, now))
 
         snapshot = await runtime.snapshots.configure(PAUSE, resumed, actor, body.reason or UNSPECIFIED)
@@ -69,7 +69,7 @@ async def _response(request: Request, snapshot: Snapshot) -> PauseResponse:
     runtime = runtime_of(request)
     last = snapshot.paused
     return PauseResponse(
-        paused=in_force(snapshot, runtime.deps.clock.now()) is not None,
+        paused=in_force(snapshot, runtime.clock.now()) is not None,
         reason=last.reason if last else None,
         actor=last.actor if last else None,
         paused_at=last.paused_at if last else None,

@@ -78,7 +78,7 @@ async def create(request: Request) -> HTTPResponse:
     if found := faults(body):
         raise invalid(*found)
     runtime = runtime_of(request)
-    taken = await runtime.tasks.run(take(runtime.deps, body, key))
+    taken = await runtime.tasks.run(take(runtime, body, key))
     return _answer(taken.payment, replayed=taken.replayed)
 
 
@@ -98,7 +98,7 @@ async def index(request: Request) -> HTTPResponse:
     if payee is not None and query.merchant_id not in {None, payee}:
         return json_answer(PaymentList(items=(), next=None))
     runtime = runtime_of(request)
-    now = runtime.deps.clock.now()
+    now = runtime.clock.now()
     wanted = PaymentFilter(
         payee or query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1
     )
@@ -143,7 +143,7 @@ async def _stored(request: Request, payment_id: str) -> Stored:
 async def show(request: Request, payment_id: str) -> HTTPResponse:
     """Show one payment as it is now."""
     stored = await _stored(request, payment_id)
-    return json_answer(stored.as_of(runtime_of(request).deps.clock.now()))
+    return json_answer(stored.as_of(runtime_of(request).clock.now()))
 
 
 @blueprint.get("/payments/<payment_id:str>/attempts")
@@ -152,7 +152,7 @@ async def attempts(request: Request, payment_id: str) -> HTTPResponse:
     stored = await _stored(request, payment_id)
     runtime = runtime_of(request)
     rows = await runtime.ledger.read(attempts_of, payment_id)
-    seen = stored.as_of(runtime.deps.clock.now())
+    seen = stored.as_of(runtime.clock.now())
     total = sum(row.latency_ms or 0 for row in rows)
     return json_answer(
         AttemptList(
@@ -175,7 +175,7 @@ async def routing_decision(request: Request, payment_id: str) -> HTTPResponse:
     found = await runtime.ledger.read(decision_of, payment_id)
     assert found is not None, "a payment is opened together with its decision"
     plan, decided_at = found
-    again = await recomputed(runtime.deps, plan) if query.recompute else UNSET
+    again = await recomputed(runtime, plan) if query.recompute else UNSET
     return json_answer(DecisionResponse(**asdict(explain(plan, payment_id, decided_at)), recomputed=again))
 
 
@@ -184,7 +184,7 @@ async def status_verification(request: Request, payment_id: str) -> HTTPResponse
     """Show how the check of a payment stands."""
     stored = await _stored(request, payment_id)
     runtime = runtime_of(request)
-    shown = stored.as_of(runtime.deps.clock.now()).status
+    shown = stored.as_of(runtime.clock.now()).status
     verification = await runtime.ledger.read(verification_of, payment_id, shown)
     if verification is None:
         raise PgwError(Code.NO_VERIFICATION, "this payment never needed a check")

@@ -29,7 +29,7 @@ class Scrape:
 
     async def text(self, runtime: Runtime) -> bytes:
         """Return a text no older than FRESH_S."""
-        clock = runtime.deps.clock
+        clock = runtime.clock
         async with self._look:
             if self._looked_at is None or clock.elapsed() - self._looked_at >= FRESH_S:
                 # In a thread: the first one imports a library that nothing else needs.
@@ -58,7 +58,7 @@ async def _figures(runtime: Runtime) -> Figures:
     A ledger that cannot be read is reported by `pgw_ledger_up`, and its series are missing: a failed scrape would hide
     what this process knows by itself, and stale figures would pass for current ones.
     """
-    now = runtime.deps.clock.now()
+    now = runtime.clock.now()
     try:
         ledger: Gauges | None = await runtime.ledger.read(gauges, now)
     except LedgerUnavailable:
@@ -66,7 +66,7 @@ async def _figures(runtime: Runtime) -> Figures:
     beats: dict[str, float] = {}
     for each in runtime.refresher.processes:
         beats[each.role] = max(beats.get(each.role, 0.0), each.at)
-    enabled = (each for each in runtime.deps.snapshot().gateways if each.is_enabled)
+    enabled = (each for each in runtime.snapshot().gateways if each.is_enabled)
     currencies = frozenset(currency for each in enabled for currency in each.supported_currencies)
     return now, ledger, beats, currencies
 

@@ -60,11 +60,11 @@ async def readiness(request: Request) -> HTTPResponse:
     ]
     checks += [
         ReadinessCheck(f"gateway:{name}", "degraded", TROUBLE.get(gateway.trouble, gateway.trouble))
-        for name, gateway in runtime_of(request).deps.gateways.items()
+        for name, gateway in runtime_of(request).gateways.items()
         if gateway.trouble is not None
     ]
-    deps = runtime_of(request).deps
-    if pause := in_force(deps.snapshot(), deps.clock.now()):
+    runtime = runtime_of(request)
+    if pause := in_force(runtime.snapshot(), runtime.clock.now()):
         # Not by whom and why: anybody may ask here.
         checks.append(
             ReadinessCheck("pause", "degraded", f"no new payments until {pause.expires_at:%Y-%m-%dT%H:%M:%SZ}")
@@ -94,8 +94,8 @@ async def _ledger(request: Request) -> ReadinessCheck:
 
 
 def _snapshot(request: Request) -> ReadinessCheck:
-    deps = runtime_of(request).deps
-    age = deps.clock.now() - deps.snapshot().as_of
+    runtime = runtime_of(request)
+    age = runtime.clock.now() - runtime.snapshot().as_of
     status: State = "degraded" if age > SNAPSHOT_LIMIT else "ok"
     return ReadinessCheck("snapshot", status, f"{max(age.total_seconds(), 0.0):.1f} s old")
 
@@ -103,8 +103,8 @@ def _snapshot(request: Request) -> ReadinessCheck:
 def _hot(request: Request) -> ReadinessCheck:
     """Judge as decisions do: what cannot be reached, and what nobody counts, is known no more but remembered."""
     runtime = runtime_of(request)
-    as_of = runtime.deps.snapshot().hot_as_of
-    age_s = 0.0 if as_of is None else max((runtime.deps.clock.now() - as_of).total_seconds(), 0.0)
+    as_of = runtime.snapshot().hot_as_of
+    age_s = 0.0 if as_of is None else max((runtime.clock.now() - as_of).total_seconds(), 0.0)
     if age_s <= HOT_LIMIT.total_seconds():
         return ReadinessCheck("hot", "ok", f"health and breakers are {age_s:.1f} s old")
     if runtime.windows.as_of is None:
@@ -147,4 +147,4 @@ async def sandbox_book(request: Request) -> HTTPResponse:
     if runtime.settings.production:
         raise PgwError(Code.NOT_FOUND, "there is no sandbox in production")
     admin(request)
-    return json_answer(SandboxBookResponse(runtime.book.charges(runtime.deps.clock.now())))
+    return json_answer(SandboxBookResponse(runtime.book.charges(runtime.clock.now())))

@@ -45,9 +45,9 @@ async def resolve_one(request: Request, payment_id: str) -> HTTPResponse:
     said = Resolution(outcome=body.outcome, actor=actor, reason=body.reason, evidence=body.evidence)
     runtime = runtime_of(request)
     if body.attempt_number is None:
-        work = resolve(runtime.deps, payment_id, said)
+        work = resolve(runtime, payment_id, said)
     else:
-        work = close_review(runtime.deps, payment_id, body.attempt_number, said)
+        work = close_review(runtime, payment_id, body.attempt_number, said)
     return json_answer(await runtime.tasks.run(work))
 
 

@@ -52,8 +52,8 @@ async def debug(request: Request) -> HTTPResponse:
     reader(request)
     query = read_query(request, ScoringQuery)
     _check(query)
-    deps = runtime_of(request).deps
-    now = deps.clock.now()
+    runtime = runtime_of(request)
+    now = runtime.clock.now()
     context = Context(
         merchant_id=query.merchant_id,
         amount_minor=query.amount_minor,
@@ -64,7 +64,7 @@ async def debug(request: Request) -> HTTPResponse:
         hour=now.hour,
         day_of_month=now.day,
     )
-    plan = make_plan(context, deps.snapshot(), 0, now)
+    plan = make_plan(context, runtime.snapshot(), 0, now)
     return json_answer(Ranking(input=context, ranked=plan.ranked, excluded=plan.excluded))
 
 

@@ -42,7 +42,7 @@ async def receive(request: Request, gateway_id: str) -> HTTPResponse:
     notice = notice_in(body)
     if notice is None:
         raise PgwError(Code.INVALID_REQUEST, "the body is signed, but is no event of this gateway")
-    now = runtime.deps.clock.now()
+    now = runtime.clock.now()
     if not is_in_window(notice.occurred_at, now):
         raise invalid(FieldError("/created_at", "is too long ago, or in the future"))
     item = receiving(gateway_id, digest_of(body), notice, now)

@@ -18,7 +18,7 @@ LEASE_S = 4.5
 
 
 class Store:
-    """A hot state on another machine: each call is a moment in which others get on."""
+    """A hot state on another machine: other processes run during each call."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -132,7 +132,7 @@ class Fleet:
             clock.advance(seconds)
 
     async def step(self) -> None:
-        """Let each process tell and learn; twice, so that the first knows what the last said."""
+        """Step each process, twice, so that the first reads what the last published."""
         for _ in range(2):
             for each in self.processes:
                 await each.breakers.step((KEY,), each.overrides, self.live)

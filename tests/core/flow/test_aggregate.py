@@ -87,9 +87,9 @@ def test_banks_beyond_the_bound_count_together() -> None:
 
 
 def test_counting_anew_begins_with_a_whole_minute_an_hour_back() -> None:
-    first, moment = horizon(NOON + timedelta(seconds=125))
+    first, read_from = horizon(NOON + timedelta(seconds=125))
     assert slice_of(NOON - timedelta(minutes=58)) == first
-    assert NOON - timedelta(minutes=60) == moment
+    assert NOON - timedelta(minutes=60) == read_from
 
 
 async def _published(ledger: Ledger) -> None:
@@ -331,7 +331,7 @@ def test_poison_is_dead_after_five_deliveries_while_the_rest_flows(
 
 
 def test_a_burial_waits_for_the_ledger(database: str, redis_url: str) -> None:
-    """Told dead in the stream and unknown to the ledger, an event would be gone for whoever looks for it."""
+    """Dead in the stream and unmarked in the ledger, an event would be lost."""
     put(database, [POISON])
 
     async def scenario() -> None:

@@ -32,7 +32,7 @@ from tests.ledgers import Stage, rows
 
 
 def test_a_first_gateway_without_a_probe_left_is_planned_without(stage: Stage) -> None:
-    """It leaves no attempt: nobody was about to call it. The decision says its breaker was open to this payment."""
+    """It leaves no attempt: no call was intended. The decision says its breaker was open to this payment."""
     play = Play(stage.ledger, {"g1": [], "g2": [CAPTURED]}, {"g1": State.HALF_OPEN}, denied=["g1"])
 
     async def scenario() -> None:

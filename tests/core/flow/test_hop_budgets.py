@@ -26,7 +26,7 @@ def _health(gateway_id: str, success_rate: float, p95_ms: float, observations: f
 def test_a_gateway_too_slow_for_what_is_left_is_passed_over(
     stage: Stage, p95_ms: float, observations: float, skipped: bool
 ) -> None:
-    """Two of three seconds are left. What is known from too few calls is mostly the prior, and skips nobody."""
+    """Two of three seconds are left. A p95 of too few calls is mostly the prior, and skips no gateway."""
     policy = RetryPolicy(merchant_id="m_001", latency_budget_ms=3000)
     health = _health("g1", 1.0, 10.0, 100.0) | _health("g2", 1.0, p95_ms, observations) | _health("g3", 0.0, 1e5, 1.0)
     play = Play(

@@ -86,7 +86,7 @@ def test_every_leave_to_call_is_told_of_exactly_once_whatever_happens(
     panic: Panic,
     slow: str,
 ) -> None:
-    """And nobody is called twice, or without a row, or after an unknown; and the stored plan can be made again."""
+    """And no gateway is called twice, or without a row, or after an unknown; and the stored plan can be made again."""
 
     number = stage.number()
 

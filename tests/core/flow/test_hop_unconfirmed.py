@@ -1,4 +1,4 @@
-"""The ledger does not confirm on the way to a next gateway, or its process dies there: nobody is called unannounced."""
+"""The ledger does not confirm a failover, or its process dies there: no gateway is called unannounced."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from tests.troubled import Trouble, Troubled
 
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.UNSEEN, Trouble.LATE, Trouble.REFUSED])
 def test_a_skipped_gateway_that_is_not_confirmed_ends_the_calling(stage: Stage, trouble: Trouble) -> None:
-    """Whoever reads the ledger must be able to tell how the payment got where it is; what it came to is found out."""
+    """The ledger must show how the payment got where it is; verification finds its outcome."""
     ledger = Troubled(stage.ledger)
     play = Play(ledger, {"g1": [GATEWAY_DECLINE], "g2": [], "g3": [CAPTURED]})
     play.when_called("g1", {"g2": State.OPEN})

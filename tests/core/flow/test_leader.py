@@ -89,7 +89,7 @@ def test_a_session_that_was_ended_is_a_lead_that_was_lost(database: str) -> None
 
 def test_a_holder_that_falls_silent_is_followed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process keeps its connection; its server ends the session, or it would lead for ever."""
-    monkeypatch.setattr(leader, "SILENCE_MS", 100)
+    monkeypatch.setattr(leader, "IDLE_LIMIT_MS", 100)
 
     async def scenario() -> None:
         async with _two(database) as (one, two, clock):
@@ -106,7 +106,7 @@ def test_a_server_that_is_not_there_is_named_and_asked_again_a_second_later() ->
         clock = VirtualClock()
         candidate = PostgresLeader("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", clock)
         for _ in range(2):
-            with pytest.raises(PgwError, match="could not be asked for") as refusal:
+            with pytest.raises(PgwError, match="could not be requested") as refusal:
                 await candidate.hold()
             assert "secret" not in str(refusal.value)
             assert await candidate.hold() is False

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgw.core.breakers.breaker import Breaker, Key
-from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_SEEN, WINDOWS_S, MetricWindows
+from pgw.core.flow.metrics.windows import HEALTH_WINDOW_S, MAX_BANKS, MAX_REVISIONS, WINDOWS_S, MetricWindows
 from pgw.core.metrics.counters import NOTHING, SLICE_S, Cell, Counts, field_of, figures_of, fold, parse_field, slice_of
 from pgw.core.metrics.health import AHEAD_SLICES, LOOK_BACK_SLICES, Incident, evidence_of, healths, window_outside
 from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
@@ -106,14 +106,14 @@ class Store:
 
 def _told(store: Store, *ends: object, at: int = NOW, cell: Cell = CELL) -> None:
     """Count attempts of a cell, in a slice."""
-    moment = NOON + timedelta(seconds=(at - NOW) * SLICE_S)
+    occurred_at = NOON + timedelta(seconds=(at - NOW) * SLICE_S)
     names = {"gateway_id": cell[0], "payment_method": cell[1], "issuing_bank": cell[2]}
-    for slice_, fields in fold(told(end, moment, **names) for end in ends).items():  # type: ignore[arg-type]
+    for slice_, fields in fold(told(end, occurred_at, **names) for end in ends).items():  # type: ignore[arg-type]
         store.count(slice_, fields)
 
 
-def _shown(mirror: MetricWindows, window_s: int) -> dict[Cell, Counts]:
-    return {cell: counts for gateway in GATEWAYS for cell, counts in mirror.cells(window_s, gateway).items()}
+def _cells(windows: MetricWindows, window_s: int) -> dict[Cell, Counts]:
+    return {cell: counts for gateway in GATEWAYS for cell, counts in windows.cells(window_s, gateway).items()}
 
 
 Act = Callable[[Store], None]
@@ -166,61 +166,61 @@ def test_what_is_kept_is_what_a_recount_gives_whatever_happened(wishes: list[Wis
 
 async def _follow(wishes: list[Wish]) -> None:
     store = Store()
-    mirror = MetricWindows(store, VirtualClock())
+    windows = MetricWindows(store, VirtualClock())
     for act, known_incidents in wishes:
         act(store)
         is_down = store.is_down
-        await mirror.refresh()
+        await windows.refresh()
         if is_down:
             continue
         assert {window_s: store.window(window_s) for window_s in WINDOWS_S} == {
-            window_s: _shown(mirror, window_s) for window_s in WINDOWS_S
+            window_s: _cells(windows, window_s) for window_s in WINDOWS_S
         }
-        assert store.health(known_incidents) == mirror.health(known_incidents)
+        assert store.health(known_incidents) == windows.health(known_incidents)
 
 
 def test_a_second_look_asks_for_nothing_that_is_known() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED, at=NOW)
         _told(store, SUCCEEDED, at=NOW - 1)
-        await mirror.refresh()
-        judged = mirror.health({})
-        await mirror.refresh()
+        await windows.refresh()
+        judged = windows.health({})
+        await windows.refresh()
         assert store.sent == []
-        assert mirror.health({}) is judged
+        assert windows.health({}) is judged
         _told(store, FAULT)
-        await mirror.refresh()
+        await windows.refresh()
         assert store.sent == [NOW]
-        assert mirror.health({}) is not judged
+        assert windows.health({}) is not judged
         assert judged[CELL].observations == 2.0, "a value that was handed out stays as it was"
 
     asyncio.run(scene())
 
 
 def test_before_the_first_look_nothing_is_known_and_nothing_is_perfect() -> None:
-    mirror = MetricWindows(Store(), VirtualClock())
-    assert (mirror.as_of, mirror.health({}), mirror.health({("hdfc", "UPI"): (0.0, None)})) == (None, {}, {})
-    assert mirror.figures(300, "hdfc") == figures_of(NOTHING)
+    windows = MetricWindows(Store(), VirtualClock())
+    assert (windows.as_of, windows.health({}), windows.health({("hdfc", "UPI"): (0.0, None)})) == (None, {}, {})
+    assert windows.figures(300, "hdfc") == figures_of(NOTHING)
 
 
 def test_what_cannot_be_read_leaves_what_is_known_and_its_age(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         store, clock = Store(), VirtualClock()
-        mirror = MetricWindows(store, clock)
+        windows = MetricWindows(store, clock)
         _told(store, SUCCEEDED)
-        await mirror.refresh()
-        judged, as_of = mirror.health({}), mirror.as_of
+        await windows.refresh()
+        judged, as_of = windows.health({}), windows.as_of
         store.is_down = True
         for _ in range(3):
             clock.advance(1.0)
-            await mirror.refresh()
-        assert (mirror.as_of, mirror.health({})) == (as_of, judged)
-        assert mirror.figures(60, "hdfc").attempts == 1
+            await windows.refresh()
+        assert (windows.as_of, windows.health({})) == (as_of, judged)
+        assert windows.figures(60, "hdfc").attempts == 1
         store.is_down = False
-        await mirror.refresh()
-        assert clock.now() == mirror.as_of
+        await windows.refresh()
+        assert clock.now() == windows.as_of
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scene())
@@ -237,9 +237,9 @@ def test_the_age_is_that_of_the_question_not_of_the_answer() -> None:
                 clock.advance(3.0)
                 return found
 
-        mirror = MetricWindows(Slow(), clock)
-        await mirror.refresh()
-        assert mirror.as_of == NOON
+        windows = MetricWindows(Slow(), clock)
+        await windows.refresh()
+        assert windows.as_of == NOON
 
     asyncio.run(scene())
 
@@ -247,21 +247,21 @@ def test_the_age_is_that_of_the_question_not_of_the_answer() -> None:
 def test_a_full_hour_is_read_in_pieces_and_shown_when_it_is_whole() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED)
-        await mirror.refresh()
+        await windows.refresh()
         store.rebuild()
         for number in range(NOW - LOOK_BACK_SLICES + 1, NOW + 1):
             _told(store, FAULT, at=number)
-        work = asyncio.get_running_loop().create_task(mirror.refresh())
+        work = asyncio.get_running_loop().create_task(windows.refresh())
         turns = 0
         while not work.done():
             turns += 1
             if turns > 1:
-                assert mirror.figures(3600, "hdfc").attempts in {1, LOOK_BACK_SLICES}, "a part would be a wrong figure"
+                assert windows.figures(3600, "hdfc").attempts in {1, LOOK_BACK_SLICES}, "a part would be a wrong figure"
             await asyncio.sleep(0)
         assert turns >= LOOK_BACK_SLICES
-        assert mirror.figures(3600, "hdfc").failures == LOOK_BACK_SLICES
+        assert windows.figures(3600, "hdfc").failures == LOOK_BACK_SLICES
 
     asyncio.run(scene())
 
@@ -269,27 +269,27 @@ def test_a_full_hour_is_read_in_pieces_and_shown_when_it_is_whole() -> None:
 def test_a_breaker_that_closes_scores_from_before_its_incident() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         key: Key = ("hdfc", "UPI")
         _told(store, *[SUCCEEDED] * 100, at=NOW - 20)
-        await mirror.refresh()
-        well = mirror.health({})[CELL]
+        await windows.refresh()
+        healthy = windows.health({})[CELL]
         _told(store, *[FAULT] * 100, at=NOW - 2)
         _told(store, *[FAULT] * 100, at=NOW - 2, cell=("hdfc", "CARD", "HDFC"))
-        await mirror.refresh()
+        await windows.refresh()
         began = float((NOW - 2) * SLICE_S)
-        assert mirror.health({})[CELL].success_rate < 0.6
-        assert mirror.health({key: (began, None)})[CELL].observations == 100.0
+        assert windows.health({})[CELL].success_rate < 0.6
+        assert windows.health({key: (began, None)})[CELL].observations == 100.0
         ended = {key: (began, began + SLICE_S - 1)}
-        after = mirror.health(ended)
+        after = windows.health(ended)
         assert after[CELL].observations == 100.0
         # The gateway as a whole is judged without the incident too, but with what the other method saw.
         assert after["hdfc", ALL, ALL].observations == 200.0
-        assert well.success_rate > after[CELL].success_rate > 0.85
+        assert healthy.success_rate > after[CELL].success_rate > 0.85
         _told(store, SUCCEEDED, at=NOW)
-        await mirror.refresh()
-        assert mirror.health(ended)[CELL].observations == 101.0
-        assert mirror.figures(300, "hdfc", "UPI").failures == 100, "figures keep everything"
+        await windows.refresh()
+        assert windows.health(ended)[CELL].observations == 101.0
+        assert windows.figures(300, "hdfc", "UPI").failures == 100, "figures keep everything"
 
     asyncio.run(scene())
 
@@ -300,11 +300,11 @@ def test_a_breaker_that_closes_scores_from_before_its_incident() -> None:
     ids=["leaves only the oldest slices", "is over", "passes out of sight"],
 )
 def test_the_window_around_an_incident_moves_on_with_the_time(began: int, ended: int | None) -> None:
-    """Also where its oldest slice, an hour old, is forgotten at the same moment. No two slices are alike."""
+    """Also where its oldest slice, an hour old, is dropped at the same time. No two slices are alike."""
 
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         for number in range(NOW - LOOK_BACK_SLICES + 1, NOW + 5):
             store.count(number, {field_of(CELL, "s:SUCCESS"): number - NOW + LOOK_BACK_SLICES})
         until = None if ended is None else float((NOW + ended) * SLICE_S)
@@ -312,8 +312,8 @@ def test_the_window_around_an_incident_moves_on_with_the_time(began: int, ended:
         seen = set()
         for moves in (0, 1, 2):
             store.now_s += SLICE_S * moves
-            await mirror.refresh()
-            judged = mirror.health(known)
+            await windows.refresh()
+            judged = windows.health(known)
             assert store.health(known) == judged
             seen.add(judged[CELL].observations)
         assert len(seen) == 3
@@ -324,18 +324,18 @@ def test_the_window_around_an_incident_moves_on_with_the_time(began: int, ended:
 def test_figures_are_rolled_up_over_what_is_not_named() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED, FAULT)
         _told(store, SUCCEEDED, cell=("hdfc", "UPI", "SBI"), at=NOW - 6)
         _told(store, SUCCEEDED, cell=("hdfc", "CARD", "HDFC"))
         _told(store, SUCCEEDED, cell=("icici", "UPI", "HDFC"))
-        await mirror.refresh()
+        await windows.refresh()
         asked = [(None, None), ("UPI", None), (None, "HDFC"), ("UPI", "SBI")]
-        assert [mirror.figures(300, "hdfc", *each).attempts for each in asked] == [4, 3, 3, 1]
-        assert mirror.figures(300, "axis").attempts == 0
-        assert [mirror.figures(window_s, "hdfc").attempts for window_s in WINDOWS_S] == [3, 4, 4, 4, 4]
-        assert mirror.traffic("UPI") == {("hdfc", "HDFC"): 2, ("hdfc", "SBI"): 1, ("icici", "HDFC"): 1}
-        assert mirror.traffic("UPI", 60) == {("hdfc", "HDFC"): 2, ("icici", "HDFC"): 1}
+        assert [windows.figures(300, "hdfc", *each).attempts for each in asked] == [4, 3, 3, 1]
+        assert windows.figures(300, "axis").attempts == 0
+        assert [windows.figures(window_s, "hdfc").attempts for window_s in WINDOWS_S] == [3, 4, 4, 4, 4]
+        assert windows.traffic("UPI") == {("hdfc", "HDFC"): 2, ("hdfc", "SBI"): 1, ("icici", "HDFC"): 1}
+        assert windows.traffic("UPI", 60) == {("hdfc", "HDFC"): 2, ("icici", "HDFC"): 1}
 
     asyncio.run(scene())
 
@@ -343,12 +343,12 @@ def test_figures_are_rolled_up_over_what_is_not_named() -> None:
 def test_figures_that_were_handed_out_stay_as_they_were() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         _told(store, SUCCEEDED)
-        await mirror.refresh()
-        before = mirror.cells(300, "hdfc")
+        await windows.refresh()
+        before = windows.cells(300, "hdfc")
         _told(store, SUCCEEDED)
-        await mirror.refresh()
+        await windows.refresh()
         assert before[CELL].attempts == 1
 
     asyncio.run(scene())
@@ -359,11 +359,11 @@ def test_of_banks_without_number_the_most_called_have_a_health_of_their_own() ->
 
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
+        windows = MetricWindows(store, VirtualClock())
         store.count(NOW, {field_of(("hdfc", "UPI", f"B{n}"), "s:SUCCESS"): n + 1 for n in range(MAX_BANKS + 50)})
         _told(store, SUCCEEDED, cell=("icici", "UPI", "HDFC"))
-        await mirror.refresh()
-        judged = mirror.health({})
+        await windows.refresh()
+        judged = windows.health({})
         own = {bank for gateway, _, bank in judged if gateway == "hdfc" and bank != ALL}
         assert own == {f"B{n}" for n in range(50, MAX_BANKS + 50)}
         assert health_of(judged, "hdfc", "UPI", "B0") == judged["hdfc", "UPI", ALL]
@@ -375,16 +375,16 @@ def test_of_banks_without_number_the_most_called_have_a_health_of_their_own() ->
 def test_what_is_over_takes_no_room() -> None:
     async def scene() -> None:
         store = Store()
-        mirror = MetricWindows(store, VirtualClock())
-        for number in range(NOW - MAX_SEEN - 100, NOW + 1):
+        windows = MetricWindows(store, VirtualClock())
+        for number in range(NOW - MAX_REVISIONS - 100, NOW + 1):
             _told(store, SUCCEEDED, at=number)
-        await mirror.refresh()
-        copy = mirror._copy
+        await windows.refresh()
+        copy = windows._copy
         assert len(copy._slices) == LOOK_BACK_SLICES
         store.now_s += 2 * 3600
-        await mirror.refresh()
-        assert (copy._slices, mirror.health({}), mirror.cells(3600, "hdfc")) == ({}, {}, {})
-        assert len(copy.revisions) <= MAX_SEEN
+        await windows.refresh()
+        assert (copy._slices, windows.health({}), windows.cells(3600, "hdfc")) == ({}, {}, {})
+        assert len(copy.revisions) <= MAX_REVISIONS
         assert all(each.cells.of == {} for each in copy.windows.values())
 
     asyncio.run(scene())

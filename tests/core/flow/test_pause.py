@@ -29,7 +29,7 @@ async def _refused(play: Play, key: str = "key") -> PgwError:
 
 
 def test_a_new_payment_is_refused_and_its_key_stays_free(stage: Stage) -> None:
-    """Nobody is asked for leave, nothing is written; the refusal says until when, but not to merchants who and why."""
+    """No permit is taken, nothing is written; the refusal says until when, but not to merchants who and why."""
     play = _paused(stage, 3600)
 
     async def scenario() -> None:
@@ -52,7 +52,7 @@ def test_a_new_payment_is_refused_and_its_key_stays_free(stage: Stage) -> None:
     ("lasts_s", "retry_after_s"), [(86_400, 60), (61, 60), (60, 60), (30.4, 30), (1.0, 1), (0.4, 1), (0.000001, 1)]
 )
 def test_a_client_is_told_to_wait_no_longer_than_a_minute(stage: Stage, lasts_s: float, retry_after_s: int) -> None:
-    """A pause may be ended sooner than planned, and nobody should be told to wait no time at all."""
+    """A pause may be ended sooner than planned, and a wait of zero would be no wait."""
     play = _paused(stage, lasts_s)
 
     async def scenario() -> None:
@@ -63,7 +63,7 @@ def test_a_client_is_told_to_wait_no_longer_than_a_minute(stage: Stage, lasts_s:
 
 @pytest.mark.parametrize("lasts_s", [0.0, -0.000001, -3600])
 def test_a_pause_that_has_ended_lets_payments_pass(stage: Stage, lasts_s: float) -> None:
-    """Resuming moves the end to now: from that moment on."""
+    """Resuming moves the end to now."""
     play = _paused(stage, lasts_s)
 
     async def scenario() -> None:

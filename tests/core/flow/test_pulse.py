@@ -72,7 +72,7 @@ class Process:
         return self.is_degraded()
 
     def is_degraded(self) -> bool:
-        """Whether a decision at this moment is degraded, with its configuration just read."""
+        """Whether a decision now is degraded, with its configuration just read."""
         now = self.clock.now()
         return is_degraded(replace(self.snapshots.current, as_of=now), now)
 
@@ -81,7 +81,7 @@ def test_a_process_that_never_reached_the_hot_state_is_degraded_from_its_first_d
     async def scenario() -> None:
         process = Process()
         process.hot.is_down = True
-        await process.refresher.look()
+        await process.refresher.refresh()
         assert process.is_degraded()
         assert await process.beat()
         process.hot.is_down = False
@@ -108,7 +108,7 @@ def test_what_is_out_of_reach_grows_old_and_is_current_again_when_it_is_back() -
 
 
 def test_what_nobody_counts_grows_old_however_often_it_is_read() -> None:
-    """The worker's heartbeat is what says that somebody counts; silence of five seconds says that nobody does."""
+    """A worker's heartbeat says that it counts; five seconds without one say that no process does."""
 
     async def scenario() -> None:
         process = Process()

@@ -171,7 +171,7 @@ def test_who_lost_the_lead_stops_counting_and_switches_nothing(database: str, re
     async def scenario() -> None:
         async with circle(database, redis_url) as deps:
             await deps.relay()._number(await deps.ledger.read(numbering))
-            with pytest.raises(PgwError, match="another process has the lead"):
+            with pytest.raises(PgwError, match="another process is the leader"):
                 await _rebuild(deps, keep=lost)
             assert await deps.stream.state() is None
 

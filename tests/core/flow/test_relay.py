@@ -153,7 +153,7 @@ def test_a_wiped_redis_is_healed_by_the_next_step(database: str, redis_url: str)
 
 
 def test_a_redis_restored_from_an_older_copy_catches_up(database: str, redis_url: str) -> None:
-    """The copy has counts, pending entries and a stream of one moment; all that came later is told once more."""
+    """The copy has counts, pending entries and a stream of one time; all that came later is delivered again."""
     events = some(120)
 
     async def scenario() -> None:
@@ -274,7 +274,7 @@ def test_whatever_befalls_the_numbering_the_next_step_goes_on(database: str, red
 def test_numbering_that_fails_beside_an_append_leaves_the_append_whole(
     database: str, redis_url: str, trouble: Trouble
 ) -> None:
-    """What was numbered before is on the stream, the fault is told, and nothing of the step goes on behind it."""
+    """What was numbered before is on the stream, the fault is raised, and nothing of the step runs on behind it."""
     events = some(APPENDED + 100)
     put(database, events)
 
@@ -362,7 +362,7 @@ def test_who_does_not_lead_does_nothing(database: str, redis_url: str) -> None:
         async with circle(database, redis_url) as deps:
             relay = Relay(deps.ledger, LEDGER_ID, Follower(), deps.clock, (deps.hot, deps.stream))
             assert await relay.step() == 0
-            assert not relay.leads
+            assert not relay.is_leader
             assert await deps.stream.state() is None
 
     asyncio.run(scenario())

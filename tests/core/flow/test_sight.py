@@ -36,28 +36,28 @@ def test_the_stores_clock_is_read_at_the_middle_of_the_trip() -> None:
     async def scenario() -> None:
         theirs, ours = VirtualClock(NOON), VirtualClock(NOON + timedelta(hours=1))
         store = FarStore(theirs, ours)
-        sight = SharedStore(store, ours, lambda: None)
-        assert sight.now() == ours.now().timestamp()
+        shared = SharedStore(store, ours, lambda: None)
+        assert shared.now() == ours.now().timestamp()
         store.one_way_s = 0.4
-        await sight.read((KEY,))
-        assert sight.now() == pytest.approx(theirs.now().timestamp(), abs=1e-3)
+        await shared.read((KEY,))
+        assert shared.now() == pytest.approx(theirs.now().timestamp(), abs=1e-3)
 
     asyncio.run(scenario())
 
 
 def test_a_small_difference_is_the_trips_not_the_clocks() -> None:
-    """So that moments shown to people do not flicker."""
+    """So that displayed times do not flicker."""
 
     async def scenario() -> None:
         theirs, ours = VirtualClock(), VirtualClock()
-        sight = SharedStore(FarStore(theirs, ours), ours, lambda: None)
-        lead = sight.lead
+        shared = SharedStore(FarStore(theirs, ours), ours, lambda: None)
+        offset_s = shared.offset_s
         theirs.advance(OFFSET_SLACK_S * 0.9)
-        await sight.read((KEY,))
-        assert sight.lead == lead
+        await shared.read((KEY,))
+        assert shared.offset_s == offset_s
         theirs.advance(OFFSET_SLACK_S * 0.2)
-        await sight.read((KEY,))
-        assert sight.lead == pytest.approx(lead + OFFSET_SLACK_S * 1.1, abs=1e-3)
+        await shared.read((KEY,))
+        assert shared.offset_s == pytest.approx(offset_s + OFFSET_SLACK_S * 1.1, abs=1e-3)
 
     asyncio.run(scenario())
 
@@ -66,12 +66,12 @@ def test_who_lost_sight_is_told_once_when_it_is_back() -> None:
     async def scenario() -> None:
         clock = VirtualClock()
         calls: list[int] = []
-        sight = SharedStore(Store(clock), clock, lambda: calls.append(1))
-        await sight.read((KEY,))
+        shared = SharedStore(Store(clock), clock, lambda: calls.append(1))
+        await shared.read((KEY,))
         assert calls == []
-        sight.is_lost = True
+        shared.is_lost = True
         for _ in range(2):
-            await sight.read((KEY,))
-        assert (calls, sight.is_lost) == ([1], False)
+            await shared.read((KEY,))
+        assert (calls, shared.is_lost) == ([1], False)
 
     asyncio.run(scenario())

@@ -258,7 +258,7 @@ def test_a_refresh_that_was_overtaken_does_not_undo_the_newer_one(stage: Stage) 
 
 
 def test_a_change_whose_commit_was_not_seen_is_not_refused_as_another_authors(stage: Stage) -> None:
-    """It ran again and lost to itself: the version in its way is its own."""
+    """It was already written by an earlier try: the version in its way is its own."""
 
     async def scenario() -> None:
         ledger = Troubled(stage.ledger)

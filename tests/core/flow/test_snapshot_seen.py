@@ -115,13 +115,13 @@ def test_what_is_seen_of_the_hot_state_stays_through_a_change_of_configuration(s
         clock = VirtualClock()
         snapshots = _snapshots(stage.ledger, clock)
         await snapshots.refresh()
-        snapshots.see(VIEWS, HEALTH, NOON)
+        snapshots.update_hot(VIEWS, HEALTH, NOON)
         clock.advance(3)
         order = order_of("hdfc", State.FORCED_OPEN)
         now = await snapshots.configure(breaker_subject(*HDFC), _to(order), "ann", "drill")
         assert (now.views, now.health, now.hot_as_of) == (VIEWS, HEALTH, NOON)
         assert (now.as_of, now.config_version) == (clock.now(), FIRST)
-        snapshots.see({}, {}, None)
+        snapshots.update_hot({}, {}, None)
         assert (await snapshots.refresh()).overrides == {HDFC: replace(order, version=FIRST)}
         assert (snapshots.current.views, snapshots.current.health, snapshots.current.hot_as_of) == ({}, {}, None)
 
@@ -147,15 +147,15 @@ def test_what_is_seen_while_a_refresh_is_under_way_is_not_undone_by_it(stage: St
         ledger = Held(stage.ledger)
         snapshots = _snapshots(ledger)
         await snapshots.refresh()
-        snapshots.see({}, {}, NOON - HOUR)
+        snapshots.update_hot({}, {}, NOON - HOUR)
         await _snapshots(stage.ledger).configure(
             RETRY_POLICY + "m_001", lambda _: RetryPolicy(merchant_id="m_001", max_attempts=7), "ann", "meanwhile"
         )
         ledger.hold = True
         under_way = asyncio.create_task(snapshots.refresh())
         await reached.wait()
-        snapshots.see(VIEWS, HEALTH, NOON)
-        snapshots.see_breakers({HDFC: view_of(State.OPEN)})
+        snapshots.update_hot(VIEWS, HEALTH, NOON)
+        snapshots.update_views({HDFC: view_of(State.OPEN)})
         gate.set()
         seen = await under_way
         assert seen == snapshots.current
@@ -169,16 +169,16 @@ def test_a_breakers_change_is_known_at_once_and_leaves_the_rest_as_it_was(stage:
     async def scenario() -> None:
         snapshots = _snapshots(stage.ledger)
         await snapshots.refresh()
-        snapshots.see({}, HEALTH, NOON)
+        snapshots.update_hot({}, HEALTH, NOON)
         before = snapshots.current
-        snapshots.see_breakers(VIEWS)
+        snapshots.update_views(VIEWS)
         assert snapshots.current == replace(before, views=VIEWS)
 
     stage.run(scenario())
 
 
 def test_a_decision_by_orders_and_breakers_is_made_again_when_both_have_gone(stage: Stage) -> None:
-    """From the ledger alone: the plan keeps how each breaker stood, so nobody has to remember the hot state."""
+    """From the ledger alone: the plan keeps each breaker's admission, so the hot state need not be kept."""
 
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"hdfc": [], "icici": [], "axis": []})
@@ -187,11 +187,11 @@ def test_a_decision_by_orders_and_breakers_is_made_again_when_both_have_gone(sta
             await snapshots.configure(GATEWAY + name, _enabled(name), "test", "on")
         order = order_of("icici", State.FORCED_OPEN)
         await snapshots.configure(breaker_subject("icici", METHOD), _to(order), "ann", "drill")
-        snapshots.see({("axis", METHOD): returning(), HDFC: view_of(State.HALF_OPEN)}, HEALTH, NOON)
+        snapshots.update_hot({("axis", METHOD): returning(), HDFC: view_of(State.HALF_OPEN)}, HEALTH, NOON)
         scene.snapshots = lambda: snapshots.current
         taken = await take(scene.deps, request_of(), "key")
         await snapshots.configure(breaker_subject("icici", METHOD), _to(replace(order, expires_at=NOON)), "ann", "over")
-        snapshots.see({}, {}, None)
+        snapshots.update_hot({}, {}, None)
         stored = await stage.ledger.read(decision_of, taken.payment.payment_id)
         assert stored is not None
         assert {name: each.state for name, each in stored[0].admissions.items()} == {

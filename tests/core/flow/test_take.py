@@ -253,16 +253,16 @@ def test_a_key_is_in_use_until_its_attempts_lease_is_over_and_then_under_verific
 def test_an_empty_plan_leaves_the_key_free_but_answers_a_key_that_has_a_payment(stage: Stage) -> None:
     async def scenario() -> None:
         scene = scene_of(stage.ledger, {"g1": []})
-        nobody = scene_of(stage.ledger, {})
+        without_gateways = scene_of(stage.ledger, {})
         with pytest.raises(PgwError) as refusal:
-            await take(nobody.deps, request_of(), "key")
+            await take(without_gateways.deps, request_of(), "key")
         assert refusal.value.code is Code.NO_GATEWAY_AVAILABLE
         first = await take(scene.deps, request_of(), "key")
         assert not first.replayed
-        again = await take(nobody.deps, request_of(), "key")
+        again = await take(without_gateways.deps, request_of(), "key")
         assert (again.payment.payment_id, again.replayed) == (first.payment.payment_id, True)
         with pytest.raises(PgwError) as refusal:
-            await take(nobody.deps, request_of(amount_minor=5), "key")
+            await take(without_gateways.deps, request_of(amount_minor=5), "key")
         assert refusal.value.code is Code.IDEMPOTENCY_KEY_REUSED
 
     stage.run(scenario())

@@ -1,4 +1,4 @@
-"""The ledger does not confirm: nobody is told of a success that is not written, and nobody is charged unannounced."""
+"""The ledger does not confirm: no unwritten success is answered, and no unannounced charge is made."""
 
 from collections.abc import Iterable, Mapping
 
@@ -74,7 +74,7 @@ def test_an_open_that_was_not_written_leaves_the_key_free(stage: Stage) -> None:
 
 
 def test_an_open_confirmed_too_late_ends_as_not_sent(stage: Stage) -> None:
-    """Nobody called, so nobody was charged, and the ledger says so by itself."""
+    """No gateway was called, so nothing was charged, and the ledger says so by itself."""
     play = Play(stage, g1=[CAPTURED])
 
     async def scenario() -> None:
@@ -164,7 +164,7 @@ def test_an_attempt_whose_announcement_is_unconfirmed_is_not_called(stage: Stage
                     2: ("FAILURE", "NOT_SENT_LEDGER"),
                 }
             case Trouble.UNSEEN:
-                # Attempt 2 is announced; that nobody knows of it at its gateway proves nothing by itself.
+                # Attempt 2 is announced; that its gateway does not know of it proves nothing by itself.
                 assert payment.status is Status.PENDING_VERIFICATION
                 assert (await play.attempts())[2] == ("TIMEOUT", "LEASE_EXPIRED")
             case _:
@@ -253,7 +253,7 @@ def test_an_end_that_lost_to_a_verifier_shows_what_the_ledger_holds(stage: Stage
 def test_an_end_that_won_its_attempt_after_the_payments_shows_what_the_ledger_holds(
     stage: Stage, verdict: Verdict
 ) -> None:
-    """A verifier found other money and left the payment to a person: the late owner's answer does not end it."""
+    """A verifier found other money and left the payment to manual review: the late sender's answer does not end it."""
     play = Play(stage, g1=[verdict])
 
     async def scenario() -> None:

@@ -29,7 +29,7 @@ class Request:
 
 
 class Peer:
-    """One connection, at the moment a request has arrived on it."""
+    """One connection on which a request has arrived."""
 
     def __init__(self, connection: socket.socket, server: "FaultyServer") -> None:
         self._connection = connection
@@ -88,7 +88,7 @@ class FaultyServer:
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         self.signal.set()
-        # Closing a listener wakes nobody who waits in accept(); a shutdown does.
+        # Closing a listener wakes no thread that waits in accept(); a shutdown does.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -165,7 +165,7 @@ def reply(peer: Peer) -> None:
 
 
 def saying(*parts: bytes, then: Act | None = None) -> Act:
-    """Make the act that sends these bytes and then, if told, does something to the connection."""
+    """Make the act that sends these bytes and then, if asked to, does something to the connection."""
 
     def act(peer: Peer) -> None:
         peer.say(*parts)

@@ -20,19 +20,19 @@ WRITING = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from pgw.core.gateways.book import Book, Entry, Line
+from pgw.core.gateways.book import BookLine, BookStatus, SandboxBook
 
-book = Book(Path(sys.argv[1]))
+book = SandboxBook(Path(sys.argv[1]))
 sys.stdin.readline()
 for number in range(int(sys.argv[3])):
     book.write(
-        Line(
+        BookLine(
             payment_id=f"{sys.argv[2]}-{number}",
             attempt_number=1,
             gateway_id="hdfc",
             amount_minor=1000,
             currency="INR",
-            status=Entry.CAPTURED,
+            status=BookStatus.CAPTURED,
             transaction_ref="ref" * 100,
             reason=None,
             effective_at=datetime.now(UTC),
@@ -184,7 +184,7 @@ def test_a_book_whose_last_line_is_torn_can_be_read_while_another_goes_on_writin
 
 
 def test_captured_money_goes_back_once_whoever_asks_and_whenever(path: Path) -> None:
-    """A second key, money that has not moved yet, and a charge nobody made have nothing to give back."""
+    """A second key, money that has not moved yet, and an unknown charge have nothing to refund."""
     late = NOON + timedelta(seconds=5)
     _written(
         path, _line("p1", status=BookStatus.DECLINED), _line("p1", at=late), _line("p2", status=BookStatus.DECLINED)
@@ -206,11 +206,11 @@ REVERSING = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from pgw.core.gateways.book import Book
+from pgw.core.gateways.book import SandboxBook
 
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    Book(Path(sys.argv[1])).reverse(f"ref-p{number}", "key", datetime.now(UTC))
+    SandboxBook(Path(sys.argv[1])).reverse(f"ref-p{number}", "key", datetime.now(UTC))
 """
 
 

@@ -153,7 +153,7 @@ def test_a_payment_carries_the_attempt_in_its_notes_for_the_webhooks_about_it() 
     ],
 )
 def test_without_an_order_nothing_was_sent(answer: Answer) -> None:
-    """Nobody can pay an order that no payment was created on, whatever became of the order."""
+    """An order that no payment was created on cannot be paid, whatever became of the order."""
     wire = ScriptedWire(answer)
     assert isinstance(charge(wire), NotSent)
     assert len(wire.asked) == 1
@@ -350,7 +350,7 @@ def test_a_reversal_carries_its_key_and_is_only_believed_when_it_is_made(answer:
     ],
 )
 def test_a_refund_that_is_there_is_asked_about_and_not_made_again(refunds: list[dict[str, Any]], ends: object) -> None:
-    """Also one of the whole amount that a person asked for at the gateway's own page."""
+    """Also one of the whole amount that an operator requested on the gateway's dashboard."""
     for listed in (refunds, refunds[::-1]):
         wire = ScriptedWire(reply({"items": listed}))
         assert reverse(wire) == ends

@@ -1,4 +1,4 @@
-"""A sandbox gateway does what the payment's address tells it, and its book says the same to whoever asks later."""
+"""A sandbox gateway does what the payment's address asks for, and a later enquiry finds the same in its book."""
 
 import asyncio
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def test_a_payment_without_an_instruction_is_approved(counter: Counter, instrume
     ],
 )
 def test_an_address_chooses_the_behaviour_by_attempt(counter: Counter, vpa: str, verdicts: list[Verdict]) -> None:
-    """An enquiry at that moment gives the same answer, also from the book of a restarted process."""
+    """An enquiry at that time gives the same answer, also from the book of a restarted process."""
 
     async def scenario() -> None:
         for number, verdict in enumerate(verdicts, start=1):

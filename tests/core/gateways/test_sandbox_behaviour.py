@@ -1,4 +1,4 @@
-"""How a sandbox gateway is told to treat a method -> what each attempt then does, the same in every run."""
+"""A sandbox gateway's configured behaviour -> what each attempt then does, the same in every run."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

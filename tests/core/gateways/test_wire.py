@@ -34,7 +34,7 @@ def case(name: str, *acts: Act, ends: Answer | tuple[Answer, ...]) -> Case:
 
 
 def babble(peer: Peer) -> None:
-    """Send chunks for as long as somebody listens."""
+    """Send chunks for as long as the connection lasts."""
     peer.say(CHUNKED)
     while True:
         peer.say(LONG_PART)

@@ -17,11 +17,11 @@ SLICE = 176_000_000
 @asynccontextmanager
 async def opened(url: str, group: str = GROUP) -> AsyncIterator[Stream]:
     """Open a stream as it is found."""
-    stream = Stream(connect(url), KEY, group)
+    server = connect(url)
     try:
-        yield stream
+        yield Stream(server, KEY, group)
     finally:
-        await stream.close()
+        await server.close()
 
 
 @asynccontextmanager
@@ -35,7 +35,7 @@ async def begun(url: str, entries: int = 0, base: int = 0) -> AsyncIterator[Stre
 
 @asynccontextmanager
 async def beside(url: str, group: str, start: int = 0) -> AsyncIterator[Stream]:
-    """Read the same stream in a group of somebody else's, made at `start`."""
+    """Read the same stream in a foreign group, made at `start`."""
     ask_redis(url, "XGROUP", "CREATE", KEY, group, str(start))
     async with opened(url, group) as stream:
         yield stream
@@ -52,7 +52,7 @@ def event(number: int) -> bytes:
 
 
 def numbers(entries: Iterable[StreamEntry]) -> list[int]:
-    """Tell which were delivered."""
+    """Return the delivered numbers."""
     return [each.number for each in entries]
 
 
@@ -63,7 +63,7 @@ def once(entries: Iterable[int]) -> dict[int, dict[str, int]]:
 
 async def counted(url: str) -> Mapping[int, Mapping[str, int]]:
     """Read all metrics there are, without revisions."""
-    hot = OnRedis(url)
+    hot = OnRedis(connect(url))
     try:
         slices = await hot.changed_slices(0, {})
     finally:

@@ -1,43 +1,39 @@
-"""A store of breakers -> Sight: its values, its clock beside this process's own, and whether it can be reached."""
+"""A hot state -> SharedStore: its breakers, its clock's offset from this process's, and whether it is reachable."""
 
 from collections.abc import Callable, Mapping
 
-from pgw.core.breakers.breaker import Breaker, Key
+from pgw.core.breakers.breaker import Key
 from pgw.core.ports import Clock, HotState, StoredBreaker
 
 OFFSET_SLACK_S = 0.05
-"""By how much the store's clock may seem to wander before it is believed: a round trip, not time, makes it wander."""
+"""Change of the measured offset that is taken for round-trip noise, not for a change of the store's clock."""
 
 
 class SharedStore:
-    """The store as one process sees it. `back` is called when it answers again after `is_lost` was set.
+    """The shared store of breakers. `reconnected` is called when it answers again after `is_lost` was set.
 
-    `lead`: seconds by which the store's clock is ahead of `elapsed`; until it was read its clock is taken to be ours.
+    `offset_s`: seconds by which the store's clock is ahead of `elapsed`; until the first read the local clock's.
     """
 
-    def __init__(self, hot: HotState, clock: Clock, back: Callable[[], None]) -> None:
+    def __init__(self, hot: HotState, clock: Clock, reconnected: Callable[[], None]) -> None:
         self._hot = hot
         self._clock = clock
-        self._back = back
+        self._reconnected = reconnected
         self.is_lost = False
-        self.lead = clock.now().timestamp() - clock.elapsed()
+        self.offset_s = clock.now().timestamp() - clock.elapsed()
 
     def now(self) -> float:
-        """Return the store's time, as far as it is known here."""
-        return self._clock.elapsed() + self.lead
+        """Return the store's time in epoch seconds, by the last measured offset."""
+        return self._clock.elapsed() + self.offset_s
 
     async def read(self, keys: tuple[Key, ...]) -> Mapping[Key, StoredBreaker]:
         """Read breakers, and the clock with them; raises HotUnavailable."""
         began = self._clock.elapsed()
-        store_now, found = await self._hot.read_breakers(keys)
-        lead = store_now - (began + self._clock.elapsed()) / 2
-        if abs(lead - self.lead) > OFFSET_SLACK_S:
-            self.lead = lead
+        store_now, stored = await self._hot.read_breakers(keys)
+        offset_s = store_now - (began + self._clock.elapsed()) / 2
+        if abs(offset_s - self.offset_s) > OFFSET_SLACK_S:
+            self.offset_s = offset_s
         if self.is_lost:
             self.is_lost = False
-            self._back()
-        return found
-
-    async def swap(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
-        """Change a breaker nobody else changed meanwhile; raises HotUnavailable."""
-        return await self._hot.swap_breaker(key, held, value)
+            self._reconnected()
+        return stored

@@ -1,4 +1,4 @@
-"""Transitions of breakers -> the ledger, which may be away: they wait, in order, until it has confirmed them."""
+"""Transitions of breakers -> the ledger: queued in order until it has confirmed them."""
 
 import logging
 from collections import deque
@@ -17,16 +17,16 @@ MAX_WAITING = 1000
 
 
 class TransitionLog:
-    """What one process did to breakers, or saw them do, and has not yet written."""
+    """The transitions that one process made and the ledger has not confirmed yet, oldest first."""
 
-    def __init__(self, me: str, clock: Clock, rng: Random) -> None:
-        self._me = me
+    def __init__(self, process: str, clock: Clock, rng: Random) -> None:
+        self._process = process
         self._clock = clock
         self._rng = rng
         self.transitions: deque[Transition] = deque(maxlen=MAX_WAITING)
 
-    def note(self, key: Key, scope: Scope, before: Breaker, after: Breaker) -> None:
-        """Remember a transition; the times of `after` are epoch seconds."""
+    def append(self, key: Key, scope: Scope, before: Breaker, after: Breaker) -> None:
+        """Log a transition and queue it; the times of `after` are epoch seconds."""
         now = self._clock.now()
         log.warning("breaker %s/%s (%s): %s to %s, %s", *key, scope, before.state, after.state, after.cause)
         self.transitions.append(
@@ -34,7 +34,7 @@ class TransitionLog:
                 event_id=uuid7(now, self._rng),
                 key=key,
                 scope=scope,
-                process=self._me,
+                process=self._process,
                 was=before.state,
                 breaker=after,
                 occurred_at=now,
@@ -42,7 +42,7 @@ class TransitionLog:
         )
 
     async def publish(self, ledger: Ledger) -> None:
-        """Write what waits, oldest first; raises LedgerUnavailable and keeps what was not confirmed."""
+        """Write what is queued; raises LedgerUnavailable and keeps what was not confirmed."""
         while self.transitions:
             first = self.transitions[0]
             try:

@@ -1,4 +1,4 @@
-"""Published events -> counts in the hot state, each event once: off the stream they share, or out of the ledger."""
+"""Published events -> counts in the hot state, each event once: from the shared stream, or from the ledger."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,37 +20,37 @@ log = logging.getLogger(__name__)
 COUNT_EVERY_S = 0.1
 
 COUNTED_AT_ONCE = 250
-"""Events of the ledger folded in one go: about a millisecond that requests of the same process wait for."""
+"""Events of the ledger folded together: about a millisecond that requests of the same process wait for."""
 
 DELIVERED_AT_ONCE = 1000
-"""Entries of the stream folded in one go. What many events add to the same counters is one sum, and one trip."""
+"""Entries of the stream folded together: what many events add to one counter is one sum, and one trip."""
 
 MAX_ROUNDS = 20
 """Batches of one step."""
 
 MAX_DELIVERIES = 5
-"""An event that could not be counted so often is given up: noted in the ledger, and out of everybody's way."""
+"""Tries of an event that cannot be counted; then it is a dead letter, marked in the ledger."""
 
 CLAIM_EVERY_S = 1.0
 CLAIM_IDLE_MS = 3_000
-"""Silence after which an entry is taken from its holder. Too short costs work done twice, never a count."""
+"""Idle time after which an entry is claimed from its holder. Too short costs work done twice, never a count."""
 
 MAX_BANKS = 512
-"""Banks that one process tells apart. UPI handles are free text: what comes after so many counts as OTHER."""
+"""Banks that one process counts separately. UPI handles are free text: further ones count as OTHER."""
 
 OTHER = "OTHER"
 
 LOOK_BACK = timedelta(hours=1)
-"""How far back counts are made anew from the ledger: the longest window that anybody reads."""
+"""How far back counts are rebuilt from the ledger: the longest window that is read."""
 
 DISORDER = timedelta(minutes=2)
-"""How much later than it occurred an event may be numbered, beside its neighbours; and how far clocks may differ."""
+"""How much later than its neighbours an event may be numbered, by its own time, clock differences included."""
 
 MAX_REASON = 255
 
 
 class Counted(Struct, frozen=True):
-    """What a batch comes to. `numbers`: the events in `increments`; `poison`: those that cannot be counted, and why."""
+    """A counted batch. `numbers`: the events in `increments`; `poison`: those that cannot be counted, and why."""
 
     increments: Increments
     numbers: Sequence[int]
@@ -58,7 +58,7 @@ class Counted(Struct, frozen=True):
 
 
 class Counter:
-    """Counts raw events. One that is no event, or cannot be folded, is named and spoils no other."""
+    """Counts raw events. A poisoned one, which is no event or cannot be folded, is named and stops no other."""
 
     def __init__(self, folding: Callable[[Iterable[Event]], Increments] = fold) -> None:
         self._fold = folding
@@ -66,7 +66,7 @@ class Counter:
         self._decoder = msgspec.json.Decoder(Event)
 
     def count(self, rows: Iterable[tuple[int, bytes]]) -> Counted:
-        """Fold a batch, together if that goes well, else one by one."""
+        """Fold a batch together; where that fails, one by one."""
         events: dict[int, Event | None] = {}
         poison: dict[int, str] = {}
         for number, raw in rows:
@@ -74,12 +74,12 @@ class Counter:
                 events[number] = None if raw == NOTHING else self._known(self._decoder.decode(raw))
             except MALFORMED as fault:
                 poison[number] = _reason(fault)
-        told = {number: event for number, event in events.items() if event is not None}
+        countable = {number: event for number, event in events.items() if event is not None}
         try:
-            increments = self._fold(told.values())
+            increments = self._fold(countable.values())
         except Exception:  # noqa: BLE001  # whatever one event does to the fold must not stop the others
-            increments, spoilt = self._one_by_one(told)
-            poison |= spoilt
+            increments, unfolded = self._one_by_one(countable)
+            poison |= unfolded
         return Counted(increments, [number for number in events if number not in poison], poison)
 
     def _one_by_one(self, events: Mapping[int, Event]) -> tuple[Increments, dict[int, str]]:
@@ -115,7 +115,7 @@ def add(sums: dict[int, dict[str, int]], increments: Increments) -> None:
 
 
 def horizon(now: datetime) -> tuple[int, datetime]:
-    """Return the first slice that is counted anew, the first of its minute, and since when events must be read for it.
+    """Return the first slice that is rebuilt, the first of its minute, and since when events must be read for it.
 
     An older slice would hold corrections only, without what they correct.
     """
@@ -124,12 +124,12 @@ def horizon(now: datetime) -> tuple[int, datetime]:
 
 
 def since(increments: Increments, first: int) -> Increments:
-    """Leave out the slices before `first`."""
+    """Return the increments without slices before `first`."""
     return {number: fields for number, fields in increments.items() if number >= first}
 
 
 class Consumer:
-    """One of any number of processes that count the stream's events, as members of one group.
+    """One of any number of processes that count the stream's events, members of one consumer group.
 
     An entry is this consumer's until its count is in the hot state: counting, and ceasing to be pending, are one step.
     """
@@ -144,9 +144,9 @@ class Consumer:
         self.claim_idle_ms = CLAIM_IDLE_MS
 
     async def step(self, wait_ms: int = 0) -> int:
-        """Count what there is, or what comes first within `wait_ms`; return how many events.
+        """Count what is there, or what comes first within `wait_ms`; return how many events.
 
-        Raises HotUnavailable, and LedgerUnavailable for a burial.
+        Raises HotUnavailable, and LedgerUnavailable for a dead letter.
         """
         counted = 0
         if self._clock.elapsed() >= self._next_claim:
@@ -161,11 +161,11 @@ class Consumer:
         return counted
 
     async def _take(self, entries: Sequence[StreamEntry]) -> int:
-        """Count entries that were delivered to us; those another has taken meanwhile are his."""
+        """Count entries that were delivered here, but for those that another consumer has claimed meanwhile."""
         batch = self._counter.count((each.number, each.event) for each in entries)
-        gone = await self._stream.apply(self._name, batch.numbers, batch.increments)
-        if gone:
-            rest = [each for each in entries if each.number not in gone and each.number not in batch.poison]
+        claimed = await self._stream.apply(self._name, batch.numbers, batch.increments)
+        if claimed:
+            rest = [each for each in entries if each.number not in claimed and each.number not in batch.poison]
             batch = self._counter.count((each.number, each.event) for each in rest)
             if await self._stream.apply(self._name, batch.numbers, batch.increments):
                 return 0
@@ -175,12 +175,12 @@ class Consumer:
         return len(batch.numbers)
 
     async def _refuse(self, entry: StreamEntry, reason: str) -> None:
-        """Leave a poisoned entry pending for another try; in the end give it up, in the ledger before the stream."""
+        """Leave a poisoned entry pending for another try; after the last mark it dead, the ledger before the stream."""
         if entry.deliveries < MAX_DELIVERIES:
             return
         await self._ledger.commit(DIE, {"published": entry.number, "dead_reason": reason})
         if await self._stream.bury(self._name, entry, reason):
-            log.error("event %d is dead, `pgw outbox dead` shows it: %s", entry.number, reason)
+            log.error("event %d is a dead letter, see `pgw outbox dead`: %s", entry.number, reason)
 
 
 class _Poisoned(Struct, frozen=True):
@@ -192,7 +192,7 @@ class _Poisoned(Struct, frozen=True):
 
 
 class Tail:
-    """Counts into this process's own hot state, straight from the ledger: the order of publication is the stream."""
+    """Counts into this process's own hot state, from the ledger, in the order of publication."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class Tail:
         counter: Counter | None = None,
         last: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Take parts. `last`: the last number published, where somebody here knows it: nothing is read for nothing."""
+        """`last`: the last number published, where this process knows it: saves reads that find nothing."""
         self._ledger = ledger
         self._hot = hot
         self._clock = clock
@@ -212,13 +212,13 @@ class Tail:
         self._first = 0
         self._tries: dict[int, _Poisoned] = {}
         self.caught_up = False
-        """Whether everything published had been counted when it was last looked at."""
+        """Whether all that was published had been counted at the end of the last step."""
 
     async def step(self) -> int:
         """Count what was published since; the first step begins an hour back. Raises LedgerUnavailable."""
         if self._cursor is None:
-            self._first, moment = horizon(self._clock.now())
-            self._cursor = await self._ledger.read(first_since, moment) - 1
+            self._first, read_from = horizon(self._clock.now())
+            self._cursor = await self._ledger.read(first_since, read_from) - 1
         counted = self._count([(number, each.raw) for number, each in self._tries.items()])
         for _ in range(MAX_ROUNDS):
             if self._cursor == self._last():
@@ -226,13 +226,13 @@ class Tail:
                 break
             rows = await self._ledger.read(rows_after, self._cursor, COUNTED_AT_ONCE)
             if rows:
-                # Nothing is awaited between the two: what is counted is behind the cursor, whatever happens next.
+                # Nothing is awaited between the two: the cursor always covers what is counted.
                 counted += self._count(rows)
                 self._cursor = rows[-1].published
             self.caught_up = len(rows) < COUNTED_AT_ONCE
             if self.caught_up:
                 break
-        await self._give_up()
+        await self._bury()
         return counted
 
     def _count(self, rows: Sequence[tuple[int, bytes]]) -> int:
@@ -244,10 +244,10 @@ class Tail:
                 self._tries[number] = _Poisoned(raw, batch.poison[number], (known.tries if known else 0) + 1)
         return len(batch.numbers)
 
-    async def _give_up(self) -> None:
-        """Note in the ledger what could not be counted so often."""
+    async def _bury(self) -> None:
+        """Mark in the ledger what could not be counted in MAX_DELIVERIES tries."""
         for number, each in list(self._tries.items()):
             if each.tries >= MAX_DELIVERIES:
                 await self._ledger.commit(DIE, {"published": number, "dead_reason": each.reason})
                 del self._tries[number]
-                log.error("event %d is dead, `pgw outbox dead` shows it: %s", number, each.reason)
+                log.error("event %d is a dead letter, see `pgw outbox dead`: %s", number, each.reason)

@@ -1,4 +1,4 @@
-"""Many processes -> the one that relays: a lock of PostgreSQL's, held by a session that ends with its holder."""
+"""Many processes -> the leader that relays: a PostgreSQL lock, held by a session that ends with its holder."""
 
 import asyncio
 from typing import Any, Protocol
@@ -12,43 +12,43 @@ from pgw.core.ports import Clock
 RELAY_LOCK = 7_263_002
 """Key of the advisory lock, beside the one that migrations take."""
 
-SILENCE_MS = 10_000
-"""After so long without a word from its holder the server ends the session, and with it the lock: a process that was
-stopped keeps its connection, and would lead for ever."""
+IDLE_LIMIT_MS = 10_000
+"""Idle time after which the server ends the session, and with it the lock: a stopped process keeps its connection, and
+would lead for ever."""
 
 TRY_EVERY_S = 1.0
-"""How often who does not lead asks for the lead, and how long it waits after a fault."""
+"""How often a follower tries for the lock, and how long it waits after a fault."""
 
 ANSWER_WITHIN_S = 2.0
-"""Bound of a question; a server that does not answer is not one to lead on."""
+"""Bound of one query; without an answer the lock counts as lost."""
 
-SILENCE_SINCE = 140_000
-"""The first PostgreSQL that ends silent sessions; on an older one a stopped holder leads until it is gone."""
+IDLE_LIMIT_SINCE = 140_000
+"""The first PostgreSQL that ends idle sessions; on an older one a stopped holder leads until its process ends."""
 
 
 class Leader(Protocol):
-    """The lead among the processes that might relay."""
+    """Leader election among the processes that may relay."""
 
     async def hold(self) -> bool:
-        """Whether this process leads, as of now; raises LedgerUnavailable when the lead was lost."""
+        """Whether this process leads now; raises LedgerUnavailable when the lock was lost."""
 
     async def close(self) -> None:
-        """Give the lead up."""
+        """Release the lock."""
 
 
 class SoleLeader:
-    """The lead on a ledger with one process: SQLite."""
+    """Leader on a ledger with one process: SQLite."""
 
     async def hold(self) -> bool:
-        """Lead."""
+        """Return True."""
         return True
 
     async def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing."""
 
 
 class PostgresLeader:
-    """A session-level advisory lock on a connection of its own, which no pooler may share out by transactions."""
+    """A session-level advisory lock on a connection of its own, which no pooler may share by transactions."""
 
     def __init__(self, database: str, clock: Clock) -> None:
         address = make_url(database).set(drivername="postgresql")
@@ -59,34 +59,34 @@ class PostgresLeader:
         self._next_try = clock.elapsed()
 
     async def hold(self) -> bool:
-        """Ask the server each time: what was true at the last step may have ended since."""
+        """Query the server each time: the session may have ended since the last step."""
         if not self._leads and self._clock.elapsed() < self._next_try:
             return False
         self._next_try = self._clock.elapsed() + TRY_EVERY_S
         was_leading = self._leads
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                return await self._ask()
+                return await self._query()
         except (psycopg.Error, OSError, TimeoutError) as fault:
             await self.close()
-            state = "was lost" if was_leading else "could not be asked for"
+            state = "was lost" if was_leading else "could not be requested"
             raise LedgerUnavailable(f"the relay's lock {state} ({type(fault).__name__})", written=False) from None
 
     async def close(self) -> None:
-        """Give the lead up, and the session."""
+        """End the session, and the lock with it."""
         session, self._session, self._leads = self._session, None, False
         if session is not None:
             await session.close()
 
-    async def _ask(self) -> bool:
+    async def _query(self) -> bool:
         if self._session is None:
             self._session = await psycopg.AsyncConnection.connect(
                 self._address, autocommit=True, connect_timeout=2, tcp_user_timeout=5_000, application_name="pgw relay"
             )
-            if self._session.info.server_version >= SILENCE_SINCE:
-                await self._session.execute(f"SET idle_session_timeout = {SILENCE_MS}")
-        question = "SELECT true" if self._leads else f"SELECT pg_try_advisory_lock({RELAY_LOCK})"
-        row = await (await self._session.execute(question)).fetchone()
+            if self._session.info.server_version >= IDLE_LIMIT_SINCE:
+                await self._session.execute(f"SET idle_session_timeout = {IDLE_LIMIT_MS}")
+        query = "SELECT true" if self._leads else f"SELECT pg_try_advisory_lock({RELAY_LOCK})"
+        row = await (await self._session.execute(query)).fetchone()
         assert row is not None, "a SELECT without FROM is one row"
         self._leads = bool(row[0])
         return self._leads

@@ -1,4 +1,4 @@
-"""Slices of the hot state -> minutes in the ledger: what is left of the metrics when the slices are gone."""
+"""Slices of the hot state -> minutes in the ledger, which keep the metrics when the slices have expired."""
 
 import asyncio
 from collections import defaultdict
@@ -20,18 +20,18 @@ WRITTEN_TOGETHER = 256
 
 
 class Minutes:
-    """Writes the minutes of which any slice has changed since it last looked."""
+    """Writes the minutes of which any slice has changed since the last step."""
 
     def __init__(self, ledger: Ledger, hot: HotState) -> None:
         self._ledger = ledger
         self._hot = hot
         self._generation = 0
-        self._seen: dict[int, int] = {}
+        self._revisions: dict[int, int] = {}
         self._due: set[int] = set()
 
     async def step(self) -> int:
-        """Return how many rows were written. Raises HotUnavailable or LedgerUnavailable; what is due stays due."""
-        slices = await self._look(self._due)
+        """Write what is due; return how many rows. Raises HotUnavailable, LedgerUnavailable; what is due stays due."""
+        slices = await self._read(self._due)
         if slices is None:
             return 0
         written = 0
@@ -41,35 +41,36 @@ class Minutes:
             self._due.discard(minute)
         return written
 
-    async def _look(self, due: set[int]) -> Slices | None:
-        """See which minutes are due, and read all slices of these; None when the hot state is being rebuilt."""
+    async def _read(self, due: set[int]) -> Slices | None:
+        """Find the minutes that are due, and read all their slices; None while the hot state is being rebuilt."""
         slices = await self._hot.changed_slices(self._generation, self._without(due))
         if slices.generation != self._generation:
-            self._generation, self._seen = slices.generation, {}
+            self._generation, self._revisions = slices.generation, {}
         due |= {number // SLICES_A_MINUTE for number in slices.counts if self._is_new(slices, number)}
         oldest = (int(slices.now) - KEPT_S) // SLICE_S
-        told = {number: revision for number, (revision, _) in slices.counts.items()}
-        self._seen = {number: revision for number, revision in (self._seen | told).items() if number >= oldest}
+        known = self._revisions | {number: revision for number, (revision, _) in slices.counts.items()}
+        self._revisions = {number: revision for number, revision in known.items() if number >= oldest}
         # A minute is written whole, also where one slice of it changed.
-        if any(each in self._seen and each not in slices.counts for minute in due for each in _slices_of(minute)):
+        if any(each in known and each not in slices.counts for minute in due for each in _slices_of(minute)):
             slices = await self._hot.changed_slices(self._generation, self._without(due))
         return slices if slices.generation == self._generation else None
 
     def _is_new(self, slices: Slices, number: int) -> bool:
-        return self._seen.get(number) != slices.counts[number][0]
+        return self._revisions.get(number) != slices.counts[number][0]
 
     def _without(self, due: set[int]) -> Mapping[int, int]:
-        """Name what was seen, but for the minutes that are due and the newest: most likely that is where it grows."""
-        newest = max(self._seen, default=0) // SLICES_A_MINUTE
-        asked = due | {newest}
-        return {number: seen for number, seen in self._seen.items() if number // SLICES_A_MINUTE not in asked}
+        """Return the known revisions, but for the minutes that are due and the newest, which most likely grows."""
+        wanted = due | {max(self._revisions, default=0) // SLICES_A_MINUTE}
+        return {
+            number: revision for number, revision in self._revisions.items() if number // SLICES_A_MINUTE not in wanted
+        }
 
     async def _write(self, minute: int, parts: Iterable[Mapping[str, int]]) -> int:
-        items = list(_writes(minute, parts))
+        writes = list(_writes(minute, parts))
         written = 0
-        for start in range(0, len(items), WRITTEN_TOGETHER):
-            some = items[start : start + WRITTEN_TOGETHER]
-            written += sum(await asyncio.gather(*(self._ledger.commit(RECORD_MINUTE, item) for item in some)))
+        for start in range(0, len(writes), WRITTEN_TOGETHER):
+            some = writes[start : start + WRITTEN_TOGETHER]
+            written += sum(await asyncio.gather(*(self._ledger.commit(RECORD_MINUTE, each) for each in some)))
         return written
 
 
@@ -78,7 +79,7 @@ def _slices_of(minute: int) -> range:
 
 
 def _writes(minute: int, parts: Iterable[Mapping[str, int]]) -> Iterator[Item]:
-    """Lay out the row of each cell. A late correction without what it corrects is no count, and is left out."""
+    """Lay out the row of each cell; a late correction without what it corrects is left out."""
     cells: dict[Cell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for fields in parts:
         for field, amount in fields.items():

@@ -1,6 +1,6 @@
-"""The ledger -> a hot state that was lost, or is doubted: the last hour counted again, breakers as they last stood.
+"""The ledger -> a hot state that was lost, or is doubted: the last hour recounted, breakers as last written.
 
-The counting is the counting of every day (`metrics.fold`), so what it finds is what should be there.
+Events are folded by the code that counts them every day (`metrics.fold`).
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from pgw.core.ports import Clock, HotState, Ledger
 READ_AT_ONCE = 4 * COUNTED_AT_ONCE
 
 MAX_DIFFERENCES = 1000
-"""Differences that are named; further ones are only counted."""
+"""Differences that are listed; further ones are only counted."""
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """One counter that the hot state held otherwise than the ledger has it; `slice` is ten seconds of the epoch."""
+    """One counter in which hot state and ledger differ; `slice` is a number of ten seconds since the epoch."""
 
     slice: int
     gateway_id: str
@@ -36,10 +36,10 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Rebuilt(Struct, frozen=True, kw_only=True):
-    """What a rebuild did: `events` counted, up to `base`, the last one published; `breakers` put back.
+    """The result of a rebuild: `events` counted, up to `base`, the last one published; `breakers` restored.
 
-    `was_lost`: there was nothing to compare with. `under_way`: at most so many events had been published and not yet
-    counted; they are among the differences. `differing` counters in all, the first of them named.
+    `was_lost`: there was nothing to compare with. `under_way`: upper bound of the events that were published and not
+    yet counted, which are among the differences. `differing` counters in all, the first of them listed.
     """
 
     generation: int
@@ -54,7 +54,7 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
 
 
 class _Held(Struct, frozen=True):
-    """What the hot state held; `top` was the last event on the stream, `behind` of which were not counted yet."""
+    """What the hot state held; `top` was the last event on the stream, `behind` events were not counted yet."""
 
     slices: Increments
     top: int
@@ -75,18 +75,18 @@ async def rebuild(
     anew: bool = False,
     keep: Callable[[], Awaitable[bool]] = _always,
 ) -> Rebuilt:
-    """Count the last hour again, put it in the place of what the hot state holds, and name the differences.
+    """Recount the last hour, replace the hot state's counts by it, and list the differences.
 
-    Relay and consumers may be at work meanwhile: the counts and the group's place change in one step, so each event
-    either is in the new counts or is delivered once more. `anew`: the stream begins anew too, whatever it holds. `keep`
-    is asked along the way; False ends it.
+    Relay and consumers may run meanwhile: counts and the group's position change in one step, so each event either is
+    in the new counts or is delivered again. `anew`: the stream is emptied too, whatever it holds. `keep` is awaited
+    before each page; False ends the rebuild.
 
     Raises:
         PgwError: CONFLICT when the stream is ahead of the ledger and `anew` is not given; LEDGER_UNAVAILABLE.
-        HotUnavailable: nothing was switched, or it is not known.
+        HotUnavailable: nothing was switched, or that is unknown.
     """
     began = clock.elapsed()
-    # Read before the last number: what is counted here was published by then.
+    # Read before the last published number, so that what it holds is not above that.
     held = await _held(hot, stream, ledger_id)
     base = await ledger.read(last_published)
     if held is not None and held.top > base and not anew:
@@ -112,7 +112,7 @@ async def rebuild(
 
 
 async def _held(hot: HotState, stream: Stream, ledger_id: str) -> _Held | None:
-    """Read what is there; None when it was lost, or is another ledger's."""
+    """Read the counts; None when they were lost, or are another ledger's."""
     state = await stream.state()
     if state is None or state.ledger_id != ledger_id:
         return None
@@ -125,15 +125,15 @@ async def _held(hot: HotState, stream: Stream, ledger_id: str) -> _Held | None:
 async def _recounted(
     ledger: Ledger, clock: Clock, base: int, keep: Callable[[], Awaitable[bool]]
 ) -> tuple[int, Increments, int]:
-    """Count what the ledger has of the last hour: the first slice counted, the sums, and how many events they hold."""
-    first, moment = horizon(clock.now())
+    """Count the ledger's last hour: return the first slice, the sums, and how many events they hold."""
+    first, read_from = horizon(clock.now())
     counter = Counter()
     sums: dict[int, dict[str, int]] = {}
     events = 0
-    last = await ledger.read(first_since, moment) - 1
+    last = await ledger.read(first_since, read_from) - 1
     while last < base:
         if not await keep():
-            raise LedgerUnavailable("another process has the lead now", written=False)
+            raise LedgerUnavailable("another process is the leader now", written=False)
         rows = await ledger.read(rows_after, last, min(READ_AT_ONCE, base - last))
         for start in range(0, len(rows), COUNTED_AT_ONCE):
             batch = counter.count(rows[start : start + COUNTED_AT_ONCE])
@@ -145,30 +145,30 @@ async def _recounted(
 
 
 def _differences(held: Increments, counted: Increments) -> list[Difference]:
-    found = []
+    differences = []
     for number in sorted(held.keys() | counted.keys()):
-        was, is_ = held.get(number, {}), counted.get(number, {})
-        for field in sorted(was.keys() | is_.keys()):
-            if was.get(field, 0) != is_.get(field, 0):
+        before, after = held.get(number, {}), counted.get(number, {})
+        for field in sorted(before.keys() | after.keys()):
+            if before.get(field, 0) != after.get(field, 0):
                 (gateway_id, payment_method, issuing_bank), counter = parse_field(field)
-                found.append(
+                differences.append(
                     Difference(
                         slice=number,
                         gateway_id=gateway_id,
                         payment_method=payment_method,
                         issuing_bank=issuing_bank,
                         counter=counter,
-                        held=was.get(field, 0),
-                        counted=is_.get(field, 0),
+                        held=before.get(field, 0),
+                        counted=after.get(field, 0),
                     )
                 )
-    return found
+    return differences
 
 
 async def restore_breakers(ledger: Ledger, hot: HotState) -> int:
-    """Put back the shared breakers that the hot state has lost, as they last stood; return how many."""
+    """Restore the shared breakers that the hot state has lost, as last written; return how many."""
     known = await ledger.read(last_shared)
     _, present = await hot.read_breakers(tuple(known))
     lost = {key: breaker for key, breaker in known.items() if present[key].raw is None}
-    # Whoever stored one meanwhile has seen more than the ledger.
+    # A swap lost meanwhile left a newer state than the ledger's.
     return sum([await hot.swap_breaker(key, present[key], breaker) for key, breaker in lost.items()])

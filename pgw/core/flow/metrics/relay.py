@@ -1,4 +1,4 @@
-"""Committed events -> their order: numbers without a gap in the ledger, and the same events on the stream."""
+"""Committed events -> their order: gapless numbers in the ledger, and the same events on the stream."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ U = TypeVar("U")
 RELAY_EVERY_S = 0.1
 
 MAX_ROUNDS = 20
-"""Commits, and appends, of one step: a relay that was away catches up in many steps, each of which can be stopped."""
+"""Commits, and appends, of one step: a relay that is behind catches up in many steps, each of which can be stopped."""
 
 APPENDED = 1000
 """Events of one append."""
@@ -28,10 +28,10 @@ ALARM_EVERY_S = 30.0
 
 
 class Relay:
-    """Gives events their numbers, under one leader; with a stream it also appends them, each once and in order.
+    """Numbers events, under one leader; with a stream it also appends them, each once and in order.
 
-    Nothing here relies on the lead being ours: numbers are given by compare-and-swap on the last one, entries are
-    appended by compare-and-swap on the stream's top. The lead only keeps processes out of each other's way.
+    Correctness does not depend on the leader's lock, which only avoids contention: numbers are given by
+    compare-and-swap on the last one, entries are appended by compare-and-swap on the stream's top.
     """
 
     def __init__(
@@ -48,55 +48,55 @@ class Relay:
         self._clock = clock
         self._shared = shared
         self._next_alarm = clock.elapsed()
-        self.leads = False
-        """Whether this process led at its last step."""
+        self.is_leader = False
+        """Whether this process was the leader at its last step."""
         self._last: int | None = None
 
     @property
     def last(self) -> int | None:
-        """The last number given, as of the last step; None where another leads, and where there is a stream."""
-        return self._last if self.leads else None
+        """The last number given, as of the last step; None where another process leads, and where there is a stream."""
+        return self._last if self.is_leader else None
 
     async def step(self) -> int:
         """Number what waits and append what is numbered; return how many events moved, 0 where another process leads.
 
-        Raises LedgerUnavailable or HotUnavailable; the next step begins with what is true then.
+        Raises LedgerUnavailable or HotUnavailable; the next step starts afresh.
         """
-        self.leads = False
+        self.is_leader = False
         if not await self._leader.hold():
             return 0
-        self.leads = True
+        self.is_leader = True
         if self._shared is not None:
             return await self._publish(*self._shared)
-        found = await self._ledger.read(numbering)
-        if found.is_waiting:
-            # Until the end it is not known which numbers are given, and after a fault neither.
+        start = await self._ledger.read(numbering)
+        if start.is_waiting:
+            # Unknown while numbers are being given, and after a fault.
             self._last = None
-        self._last = await self._number(found)
-        return self._last - found.last
+        self._last = await self._number(start)
+        return self._last - start.last
 
     async def close(self) -> None:
-        """Give the lead up."""
-        self.leads = False
+        """Release the leader's lock."""
+        self.is_leader = False
         await self._leader.close()
 
     async def _publish(self, hot: HotState, stream: Stream) -> int:
-        """Number and append. The stream is looked at first: what is on it was numbered before."""
+        """Number and append. The stream is read first, so that all on it was numbered before."""
         state = await stream.state()
         if state is None or state.ledger_id != self._ledger_id:
-            log.warning("the stream %s: rebuilding it from the ledger", "is gone" if state is None else "was another's")
+            log.warning("the stream %s: rebuilding it", "is lost" if state is None else "is another ledger's")
             await rebuild(self._ledger, self._ledger_id, hot, stream, self._clock, keep=self._leader.hold)
             state = await stream.state()
             if state is None:
                 raise HotUnavailable("lost again")
-        found = await self._ledger.read(numbering)
-        if state.top > found.last:
-            self._alarm(state.top, found.last)
+        now = await self._ledger.read(numbering)
+        if state.top > now.last:
+            self._alarm(state.top, now.last)
             return 0
-        return await self._append(stream, state.top, await self._number_some(found))
+        return await self._append(stream, state.top, await self._number_some(now))
 
     def _alarm(self, top: int, last: int) -> None:
-        """Tell that the stream knows numbers the ledger never gave; none is given until somebody decides."""
+        """Report that the stream has numbers the ledger never gave; relaying stops until an operator decides."""
         if self._clock.elapsed() >= self._next_alarm:
             self._next_alarm = self._clock.elapsed() + ALARM_EVERY_S
             log.critical(
@@ -106,51 +106,51 @@ class Relay:
                 last,
             )
 
-    async def _number(self, found: Numbering) -> int:
+    async def _number(self, now: Numbering) -> int:
         """Number what waits; return the last number given."""
         for _ in range(MAX_ROUNDS):
-            if not found.is_waiting:
+            if not now.is_waiting:
                 break
-            found = await self._number_some(found)
-        return found.last
+            now = await self._number_some(now)
+        return now.last
 
-    async def _number_some(self, found: Numbering) -> Numbering:
-        """Number a part of what waits, if anything does; return where the numbering stands then."""
-        if not found.is_waiting:
-            return found
-        await self._ledger.commit(PUBLISH, {"first": found.last + 1})
+    async def _number_some(self, now: Numbering) -> Numbering:
+        """Number a part of what waits, if anything does; return the numbering after it."""
+        if not now.is_waiting:
+            return now
+        await self._ledger.commit(PUBLISH, {"first": now.last + 1})
         return await self._ledger.read(numbering)
 
-    async def _append(self, stream: Stream, top: int, found: Numbering) -> int:
-        """Append what is numbered, while more is being numbered: the database and Redis work side by side."""
+    async def _append(self, stream: Stream, top: int, now: Numbering) -> int:
+        """Append what is numbered, while more is being numbered: database and Redis work side by side."""
         first = top
         for left in reversed(range(MAX_ROUNDS)):
-            if top >= found.last:
+            if top >= now.last:
                 break
-            asked = self._append_some(stream, top)
+            appending = self._append_some(stream, top)
             if left:
-                found, reached = await _both(self._number_some(found), asked)
+                now, reached = await _both(self._number_some(now), appending)
             else:
-                reached = await asked
+                reached = await appending
             if reached is None:
                 break
             top = reached
         return top - first
 
     async def _append_some(self, stream: Stream, top: int) -> int | None:
-        """Append what follows `top`; return the new top, None where the stream was not at `top` any more."""
+        """Append what follows `top`; return the new top, None where the stream was no longer at `top`."""
         rows = await self._ledger.read(rows_after, top, APPENDED)
         if not rows:
             return None
         reached = await stream.append(top, rows)
         if reached == rows[-1].published:
             return reached
-        log.warning("the stream went from event %d to %d meanwhile: looking again", top, reached)
+        log.warning("the stream moved from event %d to %d meanwhile: trying again", top, reached)
         return None
 
 
 async def _both(one: Awaitable[T], two: Awaitable[U]) -> tuple[T, U]:
-    """Wait for both, whatever becomes of either, then raise the fault of the first that has one."""
+    """Wait for both to end, then raise the fault of the first that has one."""
     results = await asyncio.gather(one, two, return_exceptions=True)
     for each in results:
         if isinstance(each, BaseException):

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 HEALTH_WINDOW_S = 300
 BREAKER_WINDOW_S = 120
-"""What people compare breakers by, and the failure rule's own window unless it is configured otherwise."""
+"""The window that breakers are shown with: the failure rule's, unless that is configured otherwise."""
 
 WINDOWS_S = (60, BREAKER_WINDOW_S, HEALTH_WINDOW_S, 900, 3600)
 """The windows whose sums are kept. Each ends with the slice that has only begun, so it is up to 10 s short."""
@@ -27,13 +27,13 @@ WINDOWS_S = (60, BREAKER_WINDOW_S, HEALTH_WINDOW_S, 900, 3600)
 MAX_BANKS = 200
 """Banks of one gateway and method that have a health of their own, those with most calls; the others have the method's.
 
-The issuing bank may be any text a customer's address ends with, so their number is nobody's to limit."""
+The issuing bank may be any text that a customer's address ends with, so their number is unbounded."""
 
-MAX_SEEN = 2_000
-"""Revisions remembered; the oldest are forgotten, and what the store still has of them is read once more."""
+MAX_REVISIONS = 2_000
+"""Revisions remembered; beyond it the oldest half is dropped, and what the store still has of it is read again."""
 
 MAX_NAMES = 100_000
-"""Fields whose names are kept, taken apart; beyond it that memory starts anew."""
+"""Parsed field names remembered; beyond it all are dropped."""
 
 K = TypeVar("K", bound=Hashable)
 Change = Mapping[Cell, Mapping[str, int]]
@@ -41,14 +41,14 @@ Change = Mapping[Cell, Mapping[str, int]]
 
 
 class Sums(Generic[K]):
-    """Counters by name, and what each name's say of the gateway, worked out once as long as they stay."""
+    """Counters by name, and the evidence of each, computed once per change."""
 
     def __init__(self) -> None:
         self.of: dict[K, dict[str, int]] = {}
         self._evidence: dict[K, Evidence] = {}
 
     def add(self, name: K, amounts: Mapping[str, int]) -> None:
-        """Add to the counters of a name; one with none left is gone: it must not take part, nor take room."""
+        """Add to the counters of a name, which is dropped when none is left."""
         counters = self.of.setdefault(name, {})
         for counter, amount in amounts.items():
             if moved := counters.get(counter, 0) + amount:
@@ -60,7 +60,7 @@ class Sums(Generic[K]):
         self._evidence.pop(name, None)
 
     def evidence(self, name: K) -> Evidence:
-        """Weigh the counters of a name."""
+        """Return the evidence that the counters of a name hold of the gateway."""
         known = self._evidence.get(name)
         if known is None:
             known = self._evidence[name] = evidence_of(Counts(self.of[name]))
@@ -68,7 +68,7 @@ class Sums(Generic[K]):
 
 
 class MetricWindow:
-    """What the chosen slices hold together, by cell. `prefix`: of fields that begin so; empty: of all."""
+    """The sums of chosen slices, by cell. `prefix`: of fields that begin so; empty: of all."""
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
@@ -81,14 +81,14 @@ class MetricWindow:
             self.cells.add(cell, amounts)
 
 
-class Weighed(MetricWindow):
-    """A window that health is judged by: also by gateway and method. `only`: of this one alone."""
+class HealthWindow(MetricWindow):
+    """A window that health is computed from: also by gateway and method. `only`: of this one alone."""
 
     def __init__(self, only: Key | None = None) -> None:
         super().__init__("" if only is None else prefix_of(only))
         self.methods: Sums[Key] = Sums()
         self.moved = False
-        """Whether anything was added since this was last set to False."""
+        """Whether anything was added since health was last computed."""
         self._only = only
 
     def add(self, change: Change) -> None:
@@ -100,29 +100,29 @@ class Weighed(MetricWindow):
                 self.methods.add(key, amounts)
                 self.moved = True
 
-    def part(self, key: Key) -> "Weighed":
-        """Return a window of one gateway and method alone, as it stands here."""
-        part = Weighed(only=key)
+    def part(self, key: Key) -> "HealthWindow":
+        """Return a copy for one gateway and method alone."""
+        part = HealthWindow(only=key)
         part.add(self.cells.of)
         part.numbers = self.numbers
         return part
 
 
 class Copy:
-    """The slices of one generation of the hot state, as this process has read them, and the windows over them."""
+    """The slices of one generation of the hot state as this process has read them, and the windows over them."""
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.revisions: dict[int, int] = {}
         self.newest = -1
-        self.whole = Weighed()
+        self.whole = HealthWindow()
         self.windows = {window_s: MetricWindow() for window_s in WINDOWS_S} | {HEALTH_WINDOW_S: self.whole}
-        self.apart: dict[Key, Weighed] = {}
+        self.apart: dict[Key, HealthWindow] = {}
         self._slices: dict[int, dict[str, int]] = {}
         self._names: dict[str, tuple[str, Cell, str]] = {}
 
-    def turn(self, newest: int) -> None:
-        """Let time pass: the windows move on, and what has left the longest one is forgotten."""
+    def rotate(self, newest: int) -> None:
+        """Move the windows on to the newest slice, and drop what has left the longest one."""
         if newest == self.newest:
             return
         self.newest = newest
@@ -132,11 +132,11 @@ class Copy:
         for each in self.apart.values():
             self._choose(each, frozenset(number for number in each.numbers if number > kept))
         self._slices = {number: held for number, held in self._slices.items() if number > kept}
-        if len(self.revisions) > MAX_SEEN:
-            self.revisions = dict(sorted(self.revisions.items())[-MAX_SEEN // 2 :])
+        if len(self.revisions) > MAX_REVISIONS:
+            self.revisions = dict(sorted(self.revisions.items())[-MAX_REVISIONS // 2 :])
 
     def take(self, number: int, revision: int, fields: Mapping[str, int]) -> None:
-        """Put a slice in the place of what was known of it, at the cost of what differs."""
+        """Replace what was known of a slice, at the cost of what differs."""
         self.revisions[number] = revision
         if number <= self.newest - LOOK_BACK_SLICES:
             return
@@ -152,9 +152,9 @@ class Copy:
                 each.add(change)
 
     def set_apart(self, incidents: Mapping[Key, Incident]) -> None:
-        """Sum apart each gateway and method that an incident lies in the window of; its own window goes around it."""
+        """Give each gateway and method with an incident in the health window one of its own, which leaves it out."""
         usual = frozenset(window(self.newest))
-        apart: dict[Key, Weighed] = {}
+        apart: dict[Key, HealthWindow] = {}
         for key, incident in incidents.items():
             numbers = window_outside(self.newest, incident)
             if numbers != usual:
@@ -163,7 +163,7 @@ class Copy:
         self.apart = apart
 
     def _choose(self, which: MetricWindow, numbers: Collection[int]) -> None:
-        """Let a window go over to other slices: those that leave are taken off, those that come are added."""
+        """Move a window to other slices: subtract those that leave, add those that enter."""
         if numbers == which.numbers:
             return
         for number, held in self._slices.items():
@@ -187,62 +187,62 @@ class Copy:
 
 
 class MetricWindows:
-    """Holds what this process knows of the metrics. One task refreshes; whoever reads is answered from memory."""
+    """The metrics as this process last read them. One task refreshes; reads are answered from memory."""
 
     as_of: datetime | None = None
-    """When the metrics were last read; None: never yet."""
+    """When the metrics were last read; None: not yet."""
 
     def __init__(self, hot: HotState, clock: Clock) -> None:
         self._hot = hot
         self._clock = clock
         self._copy = Copy(generation=-1)
         self._reached = True
-        self._asked: tuple[Copy, int, dict[Key, Incident]] | None = None
-        self._judged: tuple[Copy, frozenset[Key]] | None = None
+        self._set_apart_for: tuple[Copy, int, dict[Key, Incident]] | None = None
+        self._computed_for: tuple[Copy, frozenset[Key]] | None = None
         self._health: dict[Cell, Health] = {}
 
     async def refresh(self) -> None:
-        """Read what changed. Where the hot state cannot be reached what is known stays, and `as_of` with it."""
-        asked_at, copy = self._clock.now(), self._copy
+        """Read what changed. Where the hot state cannot be reached the metrics stay, and `as_of` with them."""
+        began, copy = self._clock.now(), self._copy
         try:
             slices = await self._hot.changed_slices(copy.generation, copy.revisions)
         except HotUnavailable as fault:
             if self._reached:
-                log.warning("health and figures stay as they are: %s", fault)
+                log.warning("health and figures cannot be refreshed: %s", fault)
             self._reached = False
             return
         self._reached = True
         if slices.generation != copy.generation:
-            # Everything was rebuilt. Until all of it is here, what was known is better than a part.
+            # Everything was rebuilt. Until all of it is read, the old copy is better than a part.
             copy = Copy(slices.generation)
-        copy.turn(int(slices.now // SLICE_S))
+        copy.rotate(int(slices.now // SLICE_S))
         for number, (revision, fields) in slices.counts.items():
             copy.take(number, revision, fields)
-            # A new slice of 5 000 calls takes a few milliseconds, and an hour has 360: others get their turn.
+            # A new slice of 5 000 calls takes a few milliseconds, and an hour has 360: other tasks run in between.
             await asyncio.sleep(0)
-        self._copy, self.as_of = copy, asked_at
+        self._copy, self.as_of = copy, began
 
     def health(self, incidents: Mapping[Key, Incident]) -> Mapping[Cell, Health]:
-        """Judge every cell by its last five minutes, those of a breaker's incident left out; see `health.healths`.
+        """Compute every cell's health over the last five minutes, a breaker's incident left out; see `health.healths`.
 
         The same value as before when nothing changed, else a new one.
         """
         copy = self._copy
-        asked = (copy, copy.newest, dict(incidents))
-        if asked != self._asked:
+        set_apart_for = (copy, copy.newest, dict(incidents))
+        if set_apart_for != self._set_apart_for:
             copy.set_apart(incidents)
-            self._asked = asked
+            self._set_apart_for = set_apart_for
         parts = [copy.whole, *copy.apart.values()]
-        judged = (copy, frozenset(copy.apart))
-        if judged != self._judged or any(each.moved for each in parts):
-            self._health = self._judge(copy)
-            self._judged = judged
+        computed_for = (copy, frozenset(copy.apart))
+        if computed_for != self._computed_for or any(each.moved for each in parts):
+            self._health = self._compute(copy)
+            self._computed_for = computed_for
             for each in parts:
                 each.moved = False
         return self._health
 
     @staticmethod
-    def _judge(copy: Copy) -> dict[Cell, Health]:
+    def _compute(copy: Copy) -> dict[Cell, Health]:
         whole, apart = copy.whole, copy.apart
         of_key = {key: apart.get(key, whole) for key in {*whole.methods.of, *apart}}
         methods = {key: each.methods for key, each in of_key.items() if key in each.methods.of}
@@ -261,7 +261,7 @@ class MetricWindows:
     def cells(
         self, window_s: int, gateway_id: str, method: str | None = None, bank: str | None = None
     ) -> dict[Cell, Counts]:
-        """Return what was counted in one of WINDOWS_S at a gateway, of one method or all, of one bank or all."""
+        """Return the counts of one of WINDOWS_S at a gateway, of one method or all, of one bank or all."""
         return {
             cell: Counts(dict(of))
             for cell, of in self._copy.windows[window_s].cells.of.items()

@@ -1,4 +1,4 @@
-"""One announced attempt -> its Verdict: the gateway called once, under a deadline, by a sender that still owns it."""
+"""One announced attempt -> its Verdict: the gateway called once, under a deadline, inside the attempt's lease."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ log = logging.getLogger(__name__)
 
 
 async def attempt(
-    deps: Dependencies, announced: Announced, owned_until: float, payment_id: str, key: str, request: PaymentRequest
+    deps: Dependencies, announced: Announced, leased_until: float, payment_id: str, key: str, request: PaymentRequest
 ) -> Verdict:
-    """Call the gateway. Whatever it does that is not understood is UNKNOWN; it is never called a second time.
+    """Call the gateway, once. Whatever it does that is not understood is UNKNOWN.
 
-    `owned_until` is the end of the attempt's lease on the clock's `elapsed`: past it a verifier may be asking already.
+    `leased_until` is the end of the attempt's lease on the clock's `elapsed`: past it a verifier may have taken it.
     """
     timeout_s = announced.timeout.total_seconds()
     deadline = deps.clock.elapsed() + timeout_s
@@ -26,7 +26,7 @@ async def attempt(
         amount_minor=request.amount_minor,
         currency=request.currency,
         instrument=request.instrument,
-        may_send=lambda: deps.clock.elapsed() <= deadline <= owned_until,
+        may_send=lambda: deps.clock.elapsed() <= deadline <= leased_until,
         timeout_s=timeout_s,
         customer=request.customer,
         client=request.client,

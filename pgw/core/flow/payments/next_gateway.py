@@ -17,14 +17,13 @@ SHORTEST_ATTEMPT_MS = 50
 """An attempt that cannot have this long is not begun: it could only end unknown."""
 
 ENOUGH_OBSERVATIONS = 20
-"""Calls from which a gateway's own p95 is believed; with fewer it is mostly the prior, and would skip the unknown."""
+"""Calls from which a gateway's own p95 counts; with fewer it is mostly the prior, and would skip new gateways."""
 
 OUTSIDE_EPOCHS = -1
 """Epoch of a call that a breaker did not admit but the panic policy did: its outcome moves no breaker."""
 
 SKIPPED_BREAKER_OPEN = "SKIPPED_BREAKER_OPEN"
 SKIPPED_BUDGET = "SKIPPED_BUDGET"
-
 
 Replan = Callable[[frozenset[str]], Plan]
 """Makes the payment's plan again without the gateways that were denied, from the snapshot it was first made from."""
@@ -47,21 +46,21 @@ class NextGateway(Struct, frozen=True):
 
 
 class Search(Struct, frozen=True):
-    """The result of looking for the next gateway; without one the chain is at its end."""
+    """The next gateway, None at the chain's end, and those of the plan that were skipped on the way."""
 
-    found: NextGateway | None
+    gateway: NextGateway | None
     skipped: tuple[Skipped, ...] = ()
 
 
 async def first_gateway(
     deps: Dependencies, context: Context, seed: int, now: datetime
 ) -> tuple[Plan, NextGateway | None]:
-    """Plan, and obtain a permit for the plan's first; one half-open without a probe left is planned without."""
+    """Plan, and obtain a permit for the plan's first; a half-open gateway without a probe left is left out."""
     replan = partial(make_plan, context, deps.snapshot(), seed, now)
     denied: frozenset[str] = frozenset()
     plan = replan(denied)
     while plan.ranked:
-        permit = await _permit(deps, plan, 0, plan.policy.latency_budget_ms)
+        permit = await _first_permit(deps, plan)
         if permit is not None:
             return plan, NextGateway(1, 0, plan, permit, replan, denied)
         denied |= {plan.ranked[0].gateway_id}
@@ -90,7 +89,7 @@ async def next_gateway(deps: Dependencies, last: NextGateway, budget_left_ms: in
 
 
 def _why_not(plan: Plan, rank: int, admission: Admission, budget_left_ms: int) -> str | None:
-    """Say why a gateway of the plan is skipped: its breaker opened since, or it is too slow for what is left."""
+    """Return why a gateway of the plan is skipped: its breaker opened since, or it is too slow for what is left."""
     if admission.state in {State.OPEN, State.FORCED_OPEN}:
         return SKIPPED_BREAKER_OPEN
     inputs = plan.ranked[rank].inputs
@@ -98,14 +97,14 @@ def _why_not(plan: Plan, rank: int, admission: Admission, budget_left_ms: int) -
     return SKIPPED_BUDGET if is_too_slow else None
 
 
-async def _permit(deps: Dependencies, plan: Plan, rank: int, budget_ms: int) -> Permit | None:
-    """Ask for a permit; a gateway that is planned in spite of its open breaker was chosen by the panic policy."""
-    gateway_id = plan.ranked[rank].gateway_id
+async def _first_permit(deps: Dependencies, plan: Plan) -> Permit | None:
+    """Obtain a permit; a gateway that is planned in spite of its open breaker was chosen by the panic policy."""
+    gateway_id = plan.ranked[0].gateway_id
     key = (gateway_id, str(plan.context.payment_method))
     admission = plan.admissions.get(gateway_id, ADMITTED)
     if admission.state is State.OPEN:
         return Permit(key, State.OPEN, OUTSIDE_EPOCHS)
-    return await deps.circuit.admit(key, admission, _lease_s(deps, gateway_id, budget_ms))
+    return await deps.circuit.admit(key, admission, _lease_s(deps, gateway_id, plan.policy.latency_budget_ms))
 
 
 def timeout_ms(deps: Dependencies, gateway_id: str) -> int:

@@ -11,14 +11,14 @@ from pgw.core.routing.plan import Plan, recompute
 
 
 class Recomputed(Struct, frozen=True):
-    """What came of deciding again; `differences` are JSON pointers into the plan."""
+    """The result of deciding again; `differences` are JSON pointers into the plan."""
 
     identical: bool
     differences: tuple[str, ...]
 
 
 async def recomputed(deps: Dependencies, plan: Plan) -> Recomputed:
-    """Decide again from the plan's own inputs; a difference means that code or ledger has changed under it."""
+    """Decide again from the plan's own inputs; a difference means that code or ledger changed since."""
     changes = await deps.ledger.read(as_of, plan.config_version)
     again = recompute(plan, replayed(changes, deps.clock.now()))
     differences = tuple(_differences(to_builtins(plan), to_builtins(again), ""))

@@ -12,7 +12,7 @@ from pgw.core.payment.payment import Payment, PaymentRequest
 from pgw.core.ports import Dependencies
 
 LONGEST_RETRY_AFTER_S = 60
-"""What a client is told to wait at most while payments are paused: a pause may be ended sooner than planned."""
+"""Most a client is asked to wait while payments are paused: a pause may be ended sooner than planned."""
 
 
 class Taken(Struct, frozen=True):
@@ -23,7 +23,7 @@ class Taken(Struct, frozen=True):
 
 
 def paused(pause: Pause, now: datetime) -> PgwError:
-    """Refuse new payments while an operator keeps them out."""
+    """Make the refusal of new payments under an operator's pause."""
     left_s = (pause.expires_at - now).total_seconds()
     return PgwError(
         Code.PAUSED,

@@ -1,4 +1,4 @@
-"""PaymentRequest, key -> Payment: open, attempt, turn, close; every attempt durable before its call."""
+"""PaymentRequest, key -> Payment: open, attempt, fail over, close; every attempt durable before its call."""
 
 import asyncio
 import logging
@@ -56,14 +56,14 @@ from pgw.core.writes.attempts import (
 log = logging.getLogger(__name__)
 
 UNCONFIRMED = Finish(Status.PENDING_VERIFICATION)
-"""What is answered when the ledger did not confirm a turn or a close: the truth is being found out."""
+"""The answer when the ledger did not confirm a TURN or a CLOSE: verification finds out what holds."""
 
 NOT_SENT_LEDGER = NotSent("NOT_SENT_LEDGER", Blame.NONE)
-"""The ledger confirmed the announcement too late: the attempt was never called."""
+"""The ledger confirmed the announcement too late: the gateway was never called."""
 
 
 async def take(deps: Dependencies, request: PaymentRequest, key: str) -> Taken:
-    """Walk one payment through its line; run it in a task nobody cancels.
+    """Take one payment to its answer; run it in a task that is never cancelled.
 
     Raises:
         PgwError: nothing was charged for this request: a refusal, a key in use or reused, or an unconfirmed open.
@@ -104,7 +104,7 @@ class _LeasedAttempt(Struct, frozen=True):
 
 
 class _PaymentFlow:
-    """One payment on its way; the ledger's rows are its state, this object only remembers what it wrote."""
+    """One payment under way; the ledger's rows are its state, this object only remembers what it wrote."""
 
     def __init__(
         self, deps: Dependencies, payment_id: str, key: str, request: PaymentRequest, plan: Plan, began_at: datetime
@@ -121,50 +121,52 @@ class _PaymentFlow:
         self._only_not_sent = True
         self._made = 0
 
-    async def run(self, owned: _LeasedAttempt) -> Payment:
-        """Call, read the verdict, turn or close; the chain is as long as policy, plan and budgets allow."""
+    async def run(self, leased: _LeasedAttempt) -> Payment:
+        """Call, read the verdict, fail over or close; the chain is as long as policy, plan and budgets allow."""
         while True:
             called = self._deps.clock.elapsed()
-            verdict = await attempt(self._deps, owned.attempt, owned.until, self._payment_id, self._key, self._request)
+            verdict = await attempt(
+                self._deps, leased.attempt, leased.until, self._payment_id, self._key, self._request
+            )
             self._made += 1
-            ended = self._ended(owned.attempt, verdict, called)
-            self._deps.circuit.record(owned.gateway.permit, call_outcome_of(ended.end), ended.latency_ms or 0)
+            ended = self._ended(leased.attempt, verdict, called)
+            self._deps.circuit.record(leased.gateway.permit, call_outcome_of(ended.end), ended.latency_ms or 0)
             self._only_not_sent = self._only_not_sent and isinstance(verdict, NotSent)
             may_try = isinstance(verdict, NotSent | GatewayDecline) and self._made < self._plan.policy.attempts_allowed
-            gateway = await self._next_after(owned.gateway) if may_try else None
+            gateway = await self._next_after(leased.gateway) if may_try else None
             step = next_step(verdict, may_continue=isinstance(gateway, NextGateway), only_not_sent=self._only_not_sent)
             if gateway is UNCONFIRMED:
-                return self._shown(UNCONFIRMED, ended, None, self._spent_ms())
+                return self._unconfirmed(ended)
             if isinstance(step, Finish) or not isinstance(gateway, NextGateway):
                 assert isinstance(step, Finish), "a chain that has no next gateway is at its end"
-                return await self._close(ended, step, verdict, owned.until)
-            following = await self._turn(ended, step, gateway)
+                return await self._close(ended, step, verdict, leased.until)
+            following = await self._fail_over(ended, step, gateway)
             if following is None:
                 return await self._close_untried(ended, step.cause)
             if isinstance(following, Payment):
                 return following
-            owned = following
+            leased = following
 
     async def _next_after(self, gateway: NextGateway) -> NextGateway | Finish | None:
-        """Find the next gateway that may be called; those passed over are written down. A finish: not confirmed."""
+        """Find the next gateway that may be called and write those skipped. A finish: the ledger did not confirm."""
         if gateway.rank + 1 == len(gateway.plan.ranked) or not self._deps.circuit.withdraw(gateway.permit.key):
             return None
         search = await next_gateway(self._deps, gateway, self._budget_left_ms())
-        outcome: NextGateway | Finish | None = search.found
+        outcome: NextGateway | Finish | None = search.gateway
         try:
             for skipped in search.skipped:
                 await self._deps.ledger.commit(SKIP, skipping(self._payment_id, skipped, self._deps.clock.now()))
         except (LedgerUnavailable, WriteRefused):
             outcome = UNCONFIRMED
-        # Leave and ledger may have taken their time: what is left must still do for an attempt.
-        if outcome is search.found and self._budget_left_ms() < SHORTEST_ATTEMPT_MS:
+        # Permit and ledger took time: what is left must still do for an attempt.
+        if outcome is search.gateway and self._budget_left_ms() < SHORTEST_ATTEMPT_MS:
             outcome = None
-        if search.found is not None and outcome is not search.found:
-            self._deps.circuit.record(search.found.permit, CallOutcome.NOTHING, 0)
+        if search.gateway is not None and outcome is not search.gateway:
+            self._deps.circuit.record(search.gateway.permit, CallOutcome.NOTHING, 0)
         return outcome
 
     def announce(self, gateway: NextGateway, fallback_reason: str | None = None) -> _LeasedAttempt:
-        """Lay out an attempt: its time is the gateway's, or what the budget leaves of it."""
+        """Lay out an attempt: its timeout is the gateway's, or what the budget leaves of it."""
         announced = Announced(
             number=gateway.number,
             gateway_id=gateway.gateway_id,
@@ -173,13 +175,13 @@ class _PaymentFlow:
             fallback_reason=fallback_reason,
             breaker_state=gateway.permit.state,
         )
-        held = announced.timeout + SENDING_MARGIN
-        return _LeasedAttempt(announced, gateway, self._deps.clock.elapsed() + held.total_seconds())
+        lease = announced.timeout + SENDING_MARGIN
+        return _LeasedAttempt(announced, gateway, self._deps.clock.elapsed() + lease.total_seconds())
 
-    def abandon_if_written(self, fault: PgwError, owned: _LeasedAttempt) -> None:
-        """An announcement that is confirmed too late is ended as not sent, which is the truth: nobody called."""
+    def abandon_if_written(self, fault: PgwError, leased: _LeasedAttempt) -> None:
+        """End an announcement that is confirmed too late as not sent, which it was."""
         if isinstance(fault, LedgerUnavailable) and fault.late is not None:
-            self._deps.spawn(self._abandon(fault.late, owned))
+            self._deps.spawn(self._abandon(fault.late, leased))
 
     def _budget_left_ms(self) -> int:
         return self._plan.policy.latency_budget_ms - self._spent_ms()
@@ -202,22 +204,20 @@ class _PaymentFlow:
             watch=monitor_of(end, announced.started_at, now, self._deps.rng),
         )
 
-    async def _turn(self, ended: Ended, step: TryNext, gateway: NextGateway) -> _LeasedAttempt | Payment | None:
+    async def _fail_over(self, ended: Ended, step: TryNext, gateway: NextGateway) -> _LeasedAttempt | Payment | None:
         """Announce the next attempt. None: a verifier has the payment, nothing may follow. A payment: unconfirmed."""
         following = self.announce(gateway, step.cause.error_code)
         replanned = gateway.plan if gateway.plan is not self._plan else None
         item = turning(self._subject, ended, following.attempt, replanned, self._new_id())
         try:
-            # A commit whose answer was lost is run again and loses to itself: the row it wrote is there.
+            # A refused announcement may have been written already by an earlier try, whose answer was lost.
             if await self._deps.ledger.commit(TURN, item) or await self._announced_by_us(gateway.number):
                 self._plan = gateway.plan
                 return following
             unconfirmed = None
-        except LedgerUnavailable as fault:
+        except (LedgerUnavailable, WriteRefused) as fault:
             self.abandon_if_written(fault, following)
-            unconfirmed = self._shown(UNCONFIRMED, ended, None, self._spent_ms())
-        except WriteRefused:
-            unconfirmed = self._shown(UNCONFIRMED, ended, None, self._spent_ms())
+            unconfirmed = self._unconfirmed(ended)
         self._deps.circuit.record(gateway.permit, CallOutcome.NOTHING, 0)
         return unconfirmed
 
@@ -227,10 +227,10 @@ class _PaymentFlow:
         assert isinstance(finish, Finish), "a chain that may not continue is at its end"
         return await self._close(ended, finish, cause, None)
 
-    async def _close(self, ended: Ended, finish: Finish, verdict: Verdict, owned_until: float | None) -> Payment:
-        """Write the end. What is answered is what the ledger confirmed; an unconfirmed end is not an end.
+    async def _close(self, ended: Ended, finish: Finish, verdict: Verdict, leased_until: float | None) -> Payment:
+        """Write the end, and answer what the ledger confirmed.
 
-        `owned_until` is the end of the attempt's lease, None where it may be a verifier's: the attempt's end may have
+        `leased_until` is the end of the attempt's lease, None where it may be a verifier's: the attempt's end may have
         come after the payment's, which then holds.
         """
         next_action = verdict.next_action if isinstance(verdict, ActionRequired) else None
@@ -239,33 +239,36 @@ class _PaymentFlow:
         item = closing(self._subject, ended, finish, self._made, latency_ms, next_action, ids)
         try:
             won = await self._deps.ledger.commit(CLOSE, item)
-            if won and owned_until is not None and self._deps.clock.elapsed() <= owned_until:
-                return self._shown(finish, ended, verdict, latency_ms)
+            if won and leased_until is not None and self._deps.clock.elapsed() <= leased_until:
+                return self._response(finish, ended, verdict, latency_ms)
             existing = await self._deps.ledger.read(by_id, self._payment_id)
         except (LedgerUnavailable, WriteRefused):
-            return self._shown(UNCONFIRMED, ended, None, self._spent_ms())
+            return self._unconfirmed(ended)
         assert existing is not None, "a payment that was opened is in the ledger"
         return existing.as_of(self._deps.clock.now())
 
-    async def _abandon(self, late: asyncio.Future[bool], owned: _LeasedAttempt) -> None:
+    async def _abandon(self, late: asyncio.Future[bool], leased: _LeasedAttempt) -> None:
         try:
-            if await late or await self._announced_by_us(owned.attempt.number):
+            if await late or await self._announced_by_us(leased.attempt.number):
                 self._made += 1
-                ended = self._ended(owned.attempt, NOT_SENT_LEDGER, self._deps.clock.elapsed())
+                ended = self._ended(leased.attempt, NOT_SENT_LEDGER, self._deps.clock.elapsed())
                 await self._close_untried(ended, NOT_SENT_LEDGER)
         except PgwError as fault:
             log.warning("payment %s: announced but not called, left to verification: %s", self._payment_id, fault)
 
     async def _announced_by_us(self, number: int) -> bool:
-        """Whether an announcement that lost had lost to itself: its commit had landed, and was run again."""
+        """Whether a refused announcement was already written by an earlier try."""
         rows = await self._deps.ledger.read(attempts_of, self._payment_id)
         return bool(rows) and (rows[-1].attempt_number, rows[-1].status) == (number, AttemptStatus.SENDING)
 
     def _new_id(self) -> str:
         return uuid7(self._deps.clock.now(), self._deps.rng)
 
-    def _shown(self, finish: Finish, ended: Ended, verdict: Verdict | None, latency_ms: int) -> Payment:
-        """Build the answer from what was just written, without reading it back."""
+    def _unconfirmed(self, ended: Ended) -> Payment:
+        return self._response(UNCONFIRMED, ended, None, self._spent_ms())
+
+    def _response(self, finish: Finish, ended: Ended, verdict: Verdict | None, latency_ms: int) -> Payment:
+        """Build the response from what was just written, without reading it back."""
         request, plan = self._request, self._plan
         settled = verdict is not None
         return Payment(

@@ -4,7 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-# CLOCK_BOOTTIME goes on while the machine is suspended; where there is none (macOS) the monotonic clock does so itself.
+# CLOCK_BOOTTIME runs on while the machine is suspended; where there is none (macOS) the monotonic clock does so itself.
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -12,7 +12,7 @@ class SystemClock:
     """Real time."""
 
     def now(self) -> datetime:
-        """Return the moment in UTC."""
+        """Return the time in UTC."""
         return datetime.now(UTC)
 
     def elapsed(self) -> float:

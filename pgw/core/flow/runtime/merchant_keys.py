@@ -13,10 +13,10 @@ from pgw.core.payment.merchant_key import KEY_ID_BYTES, MAX_LIVE, SECRET_BYTES, 
 from pgw.core.ports import Clock, Ledger
 
 KEYS_EVERY_S = 1.0
-"""How soon a new key works and a revoked one stops: so long, and the time of one read."""
+"""How soon a new key works and a revoked one stops: after this, and the time of one read."""
 
 KEYS_LIMIT_S = 10.0
-"""Without a look at the ledger for so long nobody passes by a key: it may be revoked by now."""
+"""Age of the last read from which every key is refused: it may be revoked by now."""
 
 MAX_TRIES = 5
 """Tries to make a key while others make one for the same merchant."""
@@ -26,40 +26,40 @@ CREATED, REVOKED = "key.create", "key.revoke"
 
 
 class MerchantKeys:
-    """Every live key of the ledger, as of the last look."""
+    """Every live key of the ledger, as of the last refresh."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._standing: KeySetVersion | None = None
+        self._version: KeySetVersion | None = None
         self._kept: dict[str, Kept] = {}
-        self._looked_at = clock.elapsed()
+        self._refreshed_at = clock.elapsed()
 
     async def refresh(self) -> None:
-        """Look at the ledger again; raises LedgerUnavailable, and what was known stays for KEYS_LIMIT_S."""
+        """Read newer keys from the ledger; raises LedgerUnavailable, and the old ones hold for KEYS_LIMIT_S."""
         began = self._clock.elapsed()
-        now_standing = await self._ledger.read(key_set_version)
-        if now_standing != self._standing:
-            # Counted before they are read: a key that comes between is read twice, never missed.
+        version = await self._ledger.read(key_set_version)
+        if version != self._version:
+            # The version is read before the keys: a key made in between is read twice, never missed.
             self._kept = await self._ledger.read(live)
-            self._standing = now_standing
-        self._looked_at = began
+            self._version = version
+        self._refreshed_at = began
 
     def holder(self, authorization: str) -> str | None:
-        """Return the merchant whose live key an Authorization header shows; None for anything else.
+        """Return the merchant whose live key an Authorization header carries; None for anything else.
 
         Raises:
-            LedgerUnavailable: keys have not been looked at for KEYS_LIMIT_S.
+            LedgerUnavailable: keys have not been refreshed for KEYS_LIMIT_S.
         """
-        if self._clock.elapsed() - self._looked_at > KEYS_LIMIT_S:
-            raise LedgerUnavailable("the merchants' keys cannot be looked at: try again shortly", written=False)
+        if self._clock.elapsed() - self._refreshed_at > KEYS_LIMIT_S:
+            raise LedgerUnavailable("the merchants' keys cannot be read: try again shortly", written=False)
         return holder(authorization, self._kept)
 
 
 async def create(
     ledger: Ledger, clock: Clock, rng: Random, merchant_id: str, environment: str, actor: str, reason: str
 ) -> tuple[str, MerchantKey]:
-    """Make a key for a merchant; return the key itself, which nobody can show again, and what is kept of it.
+    """Make a key for a merchant; return the key itself, which is never stored, and what is kept of it.
 
     `rng` must be the system's. Raises PgwError CONFLICT when the merchant has two live keys.
     """
@@ -70,7 +70,7 @@ async def create(
         noted = entry(uuid7(now, rng), now, actor, CREATED, _subject(made), reason)
         won = await ledger.commit(MAKE, {**asdict(made), "secret_digest": digest(key), **noted})
         held = await ledger.read(lambda connection: listed(connection, merchant_id, with_revoked=False))
-        # A commit whose answer was lost is run again and loses to itself: the row it wrote is there.
+        # A refused key may have been written already by an earlier try, whose answer was lost.
         if won or made in held:
             return key, made
         if len(held) >= MAX_LIVE:
@@ -82,7 +82,7 @@ async def create(
 
 
 def _subject(key: MerchantKey) -> str:
-    """Name a key in the audit log, so that all keys of one merchant have one beginning."""
+    """Name a key in the audit log; all keys of one merchant share a prefix."""
     return f"key:{key.merchant_id}:{key.key_id}"
 
 
@@ -90,7 +90,7 @@ async def revoke(ledger: Ledger, clock: Clock, rng: Random, key_id: str, actor: 
     """Revoke a key; one that is revoked already stays as it is. Raises PgwError NOT_FOUND."""
     found = await ledger.read(by_id, key_id)
     if found is None:
-        raise PgwError(Code.NOT_FOUND, f"key '{key_id}' does not exist ('pgw key list' shows those there are)")
+        raise PgwError(Code.NOT_FOUND, f"key '{key_id}' does not exist ('pgw key list' shows those that do)")
     now = clock.now()
     noted = entry(uuid7(now, rng), now, actor, REVOKED, _subject(found), reason)
     await ledger.commit(REVOKE, {"key_id": key_id, "revoked_at": now, "revoked_by": actor, **noted})

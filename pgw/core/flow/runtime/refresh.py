@@ -1,4 +1,4 @@
-"""Hot state -> the snapshot; this process -> its heartbeat: what keeps decisions current, and says who else decides."""
+"""Hot state -> the snapshot, this process -> its heartbeat: keeps decisions current, and lists the live processes."""
 
 import logging
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from pgw.core.ports import Clock, Heartbeat, HotState
 log = logging.getLogger(__name__)
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-"""When a process that has not yet reached the hot state last saw it: all it decides is degraded, from the first on."""
+"""Age of a hot state that was never reached: every decision on it is degraded."""
 
 REFRESH_EVERY_S = 0.25
 BREAKERS_EVERY_S = 0.1
 PUBLISH_EVERY_S = 0.5
 
 SERVES, COUNTS, ASKS = "serve", "metrics", "command"
-"""Roles of processes: those that take payments, those that count outcomes, and one that lives for one command."""
+"""Roles of processes: they take payments, count outcomes, or run one command."""
 
 
 class Refresher:
-    """Looks at the hot state again and again. Nothing it cannot reach stops it: what is known stays, and grows old."""
+    """Reads the hot state into the snapshot. What cannot be reached stays as it was last read, and ages."""
 
     def __init__(
         self,
         process: str,
         role: str,
         hot: HotState,
-        mirror: MetricWindows,
+        windows: MetricWindows,
         circuit: Breakers,
         snapshots: Snapshots,
         clock: Clock,
@@ -38,7 +38,7 @@ class Refresher:
         self._process = process
         self._role = role
         self._hot = hot
-        self._windows = mirror
+        self._windows = windows
         self._circuit = circuit
         self._snapshots = snapshots
         self._clock = clock
@@ -48,28 +48,28 @@ class Refresher:
 
     @property
     def fleet(self) -> tuple[Heartbeat, ...]:
-        """Every live process that takes payments, as of the last look; this one too, if it does."""
+        """Every live process that takes payments, as of the last heartbeat; this one too, if it does."""
         others = [each for each in self._fleet if each.role == SERVES and each.process != self._process]
         return (*others, self._heartbeat()) if self._role == SERVES else tuple(others)
 
     @property
     def processes(self) -> tuple[Heartbeat, ...]:
-        """Every live process of any role, as of the last look."""
+        """Every live process of any role, as of the last heartbeat."""
         return self._fleet
 
     def count_alone(self, is_counting: Callable[[], bool]) -> None:
-        """Take this process's own word for it that outcomes are counted: no other counts for it."""
+        """Ask `is_counting` whether outcomes are counted, where this process counts for itself alone."""
         self._is_counting = is_counting
 
     async def beat(self) -> None:
-        """Say that this process lives, then look at all that is shared."""
+        """Write this process's heartbeat, then read health and breakers."""
         try:
             self._fleet = await self._hot.beat(self._heartbeat())
         finally:
-            await self.look()
+            await self.refresh()
 
-    async def look(self) -> None:
-        """Take in health and breakers, without saying anything of this process."""
+    async def refresh(self) -> None:
+        """Read health and breakers into the snapshot, without a heartbeat."""
         await self._windows.refresh()
         views = self._circuit.views()
         incidents = {
@@ -77,20 +77,20 @@ class Refresher:
             for key, view in views.items()
             if view.incident is not None
         }
-        self._snapshots.see(views, self._windows.health(incidents), self._as_of())
+        self._snapshots.update_hot(views, self._windows.health(incidents), self._as_of())
 
     async def catch_up(self) -> None:
-        """Take in all that is there before the first decision; what cannot be reached is seen later."""
+        """Read all there is before the first decision; what cannot be reached is read later."""
         await self.step_breakers()
-        await self.look()
+        await self.refresh()
 
     async def step_breakers(self) -> None:
-        """Report what calls said of their gateways, and read what all processes together made of it."""
+        """Exchange breaker state with the other processes."""
         snapshot = self._snapshots.current
         keys = [(each.gateway_id, str(method)) for each in snapshot.gateways for method in each.supported_methods]
         live = frozenset(each.process for each in self.fleet)
         await self._circuit.step(keys, snapshot.overrides, live)
-        self._snapshots.see_breakers(self._circuit.views())
+        self._snapshots.update_views(self._circuit.views())
 
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(
@@ -101,7 +101,7 @@ class Refresher:
         )
 
     def _as_of(self) -> datetime:
-        """Tell how current health is: what nobody counts grows old, however often it is looked at."""
+        """Return how current health is: while no process counts it ages, however often it is read."""
         if self._is_counting():
             self._counted_at = self._clock.now()
         return min(self._windows.as_of or NEVER, self._counted_at)

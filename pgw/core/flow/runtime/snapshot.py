@@ -1,4 +1,4 @@
-"""The configuration log -> Snapshot: what decisions may know, refreshed beside them."""
+"""The configuration log -> Snapshot: what a decision reads, refreshed in the background."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -35,7 +35,7 @@ MAX_CLAIMS = 10
 
 
 def fold(snapshot: Snapshot, changes: Sequence[Change], now: datetime) -> Snapshot:
-    """Apply changes, oldest first; every subject is known, or this is an older program than the ledger's."""
+    """Apply changes, oldest first. Raises OLD_SCHEMA for a subject that only a newer program knows."""
     gateways = {each.gateway_id: each for each in snapshot.gateways}
     policies = dict(snapshot.policies)
     overrides = dict(snapshot.overrides)
@@ -85,7 +85,7 @@ class Snapshots:
         self.current = Snapshot(config_version=0, as_of=clock.now())
 
     async def refresh(self) -> Snapshot:
-        """Look for newer configuration and take it; raises LedgerUnavailable and keeps the old one otherwise."""
+        """Apply newer configuration, if any; raises LedgerUnavailable and keeps what it has."""
         current = self.current
         version = await self._ledger.read(head)
         changes = (
@@ -96,19 +96,21 @@ class Snapshots:
             reasons = {each.gateway_id: self._unavailable(each) for each in fresh.gateways}
             missing = {name: reason for name, reason in reasons.items() if reason is not None}
             fresh = msgspec.structs.replace(fresh, unavailable=missing)
-        # Two refreshes may overlap; the older answer must not undo the newer, nor what was seen of the hot state since.
-        if fresh.config_version >= self.current.config_version:
-            self.current = _with_hot(fresh, self.current)
+        # Two refreshes may overlap: the older must not undo the newer, nor what was read of the hot state since.
+        now = self.current
+        if fresh.config_version >= now.config_version:
+            hot = {"views": now.views, "health": now.health, "hot_as_of": now.hot_as_of}
+            self.current = msgspec.structs.replace(fresh, **hot)
         return self.current
 
-    def see(
+    def update_hot(
         self, views: Mapping[Key, View], health: Mapping[tuple[str, str, str], Health], hot_as_of: datetime | None
     ) -> None:
-        """Take what is now known of breakers and health."""
+        """Replace breakers and health; `hot_as_of` is when they were current, None: never."""
         self.current = msgspec.structs.replace(self.current, views=views, health=health, hot_as_of=hot_as_of)
 
-    def see_breakers(self, views: Mapping[Key, View]) -> None:
-        """Take a breaker's change at once: the next decision must know it."""
+    def update_views(self, views: Mapping[Key, View]) -> None:
+        """Replace the breakers at once: the next decision must know of a transition."""
         self.current = msgspec.structs.replace(self.current, views=views)
 
     async def configure(
@@ -122,7 +124,7 @@ class Snapshots:
         """Append one change, computed from the newest configuration, and return the configuration with it.
 
         `change` returns the subject's new value, or raises a refusal. `if_version`: the subject's version the caller
-        has seen; another one now is PRECONDITION_FAILED.
+        has read; another one now is PRECONDITION_FAILED.
         """
         for _ in range(MAX_CLAIMS):
             current = await self.refresh()
@@ -130,7 +132,7 @@ class Snapshots:
                 raise PgwError(
                     Code.PRECONDITION_FAILED, "it was changed since you read it: read it again, then change it"
                 )
-            item: Mapping[str, Any] = {
+            write: Mapping[str, Any] = {
                 "version": current.config_version + 1,
                 "subject": subject,
                 "document": change(current),
@@ -138,22 +140,18 @@ class Snapshots:
                 "reason": reason,
                 "changed_at": self._clock.now(),
             }
-            if await self._ledger.commit(CONFIGURE, item) or await self._ledger.read(_is_there, item):
+            if await self._ledger.commit(CONFIGURE, write) or await self._ledger.read(_is_written, write):
                 return await self.refresh()
         raise PgwError(Code.CONFLICT, "others keep changing the configuration: try again", retry_after_s=1)
 
 
-def _with_hot(fresh: Snapshot, seen: Snapshot) -> Snapshot:
-    return msgspec.structs.replace(fresh, views=seen.views, health=seen.health, hot_as_of=seen.hot_as_of)
-
-
-def _is_there(connection: Any, item: Mapping[str, Any]) -> bool:
-    """Whether a change that lost had lost to itself: its commit had landed, and was run again."""
-    newest = changes_since(connection, item["version"] - 1)
-    ours = (item["version"], item["subject"], item["actor"], item["changed_at"])
+def _is_written(connection: Any, write: Mapping[str, Any]) -> bool:
+    """Whether a refused change was already written by an earlier try, whose answer was lost."""
+    newest = changes_since(connection, write["version"] - 1)
+    ours = (write["version"], write["subject"], write["actor"], write["changed_at"])
     return any((each.version, each.subject, each.actor, each.changed_at) == ours for each in newest)
 
 
 def replayed(changes: Sequence[Change], now: datetime) -> Snapshot:
-    """Build the configuration of one version, to decide again with it."""
+    """Build the configuration of one past version, to recompute a decision with it."""
     return fold(Snapshot(config_version=0, as_of=now), changes, now)

@@ -1,4 +1,4 @@
-"""Coroutines -> tasks that end by themselves: whoever waits may go away, the work goes on."""
+"""Coroutines -> background tasks: the work ends, also when its caller stops waiting."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,18 +14,18 @@ class BackgroundTasks:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
-        """Return how many are at work."""
+        """Return how many are running."""
         return len(self._tasks)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in a task of its own and wait for it; cancelling the wait does not cancel the work."""
-        return await asyncio.shield(self._own(work))
+        return await asyncio.shield(self._start(work))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run without anybody waiting."""
-        self._own(work)
+        """Run without a caller that waits."""
+        self._start(work)
 
-    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -34,11 +34,11 @@ class BackgroundTasks:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # Read here, so that a refusal whose waiter has gone is not reported as a lost exception.
+            # Read here, so that a refusal whose caller has left is not reported as a lost exception.
             task.exception()
 
     async def drain(self, within_s: float) -> int:
-        """Wait for all tasks, at most `within_s`; return how many are left, their attempts are for verification."""
+        """Wait for all tasks, at most `within_s`; cancel and count the rest, whose attempts verification ends."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
         left = tuple(self._tasks)
