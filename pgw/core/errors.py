@@ -1,4 +1,4 @@
-"""Refusal -> PgwError: what was refused, why, and the way out; each door maps the code to its own numbers."""
+"""Refusal -> PgwError: what was refused, why, and the way out; each API boundary maps the code to its own numbers."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -9,7 +9,7 @@ EVENT_VERSION = 1
 
 
 class Corrects(Struct, frozen=True):
-    """The earlier end of an attempt, as an event told it, that this event puts right."""
+    """The earlier end of an attempt, as an earlier event published it, that this event corrects."""
 
     status: str
     blame: str

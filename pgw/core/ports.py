@@ -62,7 +62,7 @@ class Gateway(Protocol):
         """Ask what became of an attempt; never charges."""
 
     async def capture(self, transaction_ref: str, amount_minor: int, currency: str) -> None:
-        """Ask for the money of an authorised payment. Whether it came, the next enquiry tells."""
+        """Capture an authorised payment. Whether it was captured, the next enquiry reports."""
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
         """Give captured money back. `key`, the same at each try of one reversal, makes it happen once."""
@@ -75,10 +75,10 @@ class Clock(Protocol):
     """Time: `now` for what people read, `elapsed` (seconds, counting suspended time) for leases and deadlines."""
 
     def now(self) -> datetime:
-        """Return the moment in UTC."""
+        """Return the time in UTC."""
 
     def elapsed(self) -> float:
-        """Return seconds since some fixed moment; never jumps back, goes on while the machine or process is stopped."""
+        """Return seconds since some fixed time; never jumps back, goes on while the machine or process is stopped."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -149,7 +149,7 @@ class HotState(Protocol):
         """Return the store's time and each breaker; one never stored is the default with `raw` None."""
 
     async def swap_breaker(self, key: Key, held: StoredBreaker, value: Breaker) -> bool:
-        """Store `value` if nobody changed the breaker since it was read."""
+        """Store `value` if no process changed the breaker since it was read."""
 
     async def changed_slices(self, generation: int, seen: Mapping[int, int]) -> Slices:
         """Return the slices whose revision differs from the one seen; all of them when the generation differs."""

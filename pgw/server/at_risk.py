@@ -19,7 +19,7 @@ async def money_checks(request: Request) -> tuple[ReadinessCheck, ...]:
         return ()
 
     def told(payments: Exposure, reversals: Exposure) -> str:
-        parts = [payments.told(now), reversals.told(now, REVERSALS)]
+        parts = [payments.text(now), reversals.text(now, REVERSALS)]
         return "; ".join(part for part in parts if part != NONE) or NONE
 
     is_long = max(found.unknown.age(now), found.reversing.age(now)) > LONG_UNKNOWN

@@ -241,7 +241,7 @@ def test_a_gateway_that_takes_no_payments_may_be_forced_and_one_is_told_so() -> 
 def test_old_knowledge_is_called_old() -> None:
     old = msgspec.structs.replace(_snapshot(), hot_as_of=NOON - timedelta(seconds=3))
     assert (_ask(Action.FORCE_OPEN, old).warnings) == (
-        "what is known of health and traffic is old: a store does not answer, or nobody counts outcomes",
+        "what is known of health and traffic is old: a store does not answer, or no process counts outcomes",
     )
 
 

@@ -111,7 +111,7 @@ def _below(items: list[Row], *, at_risk: bool, is_whole: bool) -> tuple[str, ...
     if not at_risk:
         return ()
     parts = ((1, read(each["created_at"]), each["currency"], each["amount_minor"]) for each in items)
-    told = exposure_of(parts).told(now())
+    told = exposure_of(parts).text(now())
     return (told if is_whole else f"of those listed: {told}",)
 
 

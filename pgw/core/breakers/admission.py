@@ -1,4 +1,4 @@
-"""View, override, now -> Standing: whether a gateway may be chosen at this moment, and for what share of payments."""
+"""View, override, now -> Admission: whether a gateway may be chosen now, and for what share of payments."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +10,7 @@ from pgw.core.breakers.override import Override
 
 
 class Panic(StrEnum):
-    """What to do when every breaker that could take a payment is open: nothing, or the best that nobody forced open."""
+    """What to do when every breaker that could take a payment is open: refuse, or the best one not forced open."""
 
     FAIL_CLOSED = "fail_closed"
     LEAST_BAD = "least_bad"

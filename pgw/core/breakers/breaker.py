@@ -1,4 +1,4 @@
-"""An attempt's end -> Sign, Rules, Breaker: the words in which a gateway is left, probed and taken back."""
+"""An attempt's end -> CallOutcome, Rules, Breaker: the values by which a gateway is left, probed and regained."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -75,7 +75,7 @@ class CallOutcome(StrEnum):
 
 
 CONFIGURATION_FAULT = "NOT_SENT_AUTH"
-"""Refused keys are nobody's outage, but no call passes until somebody mends them: the breaker spares every payment."""
+"""Refused keys are no outage, but no call succeeds until they are replaced: the breaker spares every payment."""
 
 
 def call_outcome_of(end: AttemptEnd) -> CallOutcome:
@@ -136,8 +136,8 @@ class Breaker(Struct, frozen=True, kw_only=True):
 def shifted(breaker: Breaker, seconds: float) -> Breaker:
     """Set a breaker's times on another clock, which is ahead by `seconds`."""
 
-    def moved(moment: float | None) -> float | None:
-        return None if moment is None else moment + seconds
+    def moved(at: float | None) -> float | None:
+        return None if at is None else at + seconds
 
     return structs.replace(
         breaker,

@@ -16,7 +16,7 @@ UNSPECIFIED = "unspecified"
 
 
 class Override(Struct, frozen=True, kw_only=True):
-    """A forced breaker: FORCED_OPEN or FORCED_CLOSED until `expires_at`; clearing it moves that moment to now."""
+    """A forced breaker: FORCED_OPEN or FORCED_CLOSED until `expires_at`; clearing it sets `expires_at` to now."""
 
     gateway_id: str
     payment_method: str
@@ -30,7 +30,7 @@ class Override(Struct, frozen=True, kw_only=True):
 
 
 class Pause(Struct, frozen=True, kw_only=True):
-    """No new payments until `expires_at`; resuming moves that moment to now."""
+    """No new payments until `expires_at`; resuming sets `expires_at` to now."""
 
     reason: str
     actor: str

@@ -14,7 +14,7 @@ WELL_AFTER = 20
 """Real successes after which past openings no longer make the next one longer."""
 
 JITTER = (0.8, 1.2)
-"""Bounds of the factor on an open time, so that processes and gateways are not all probed at the same moment."""
+"""Bounds of the factor on an open time, so that processes and gateways are not all probed at the same time."""
 
 
 class Vote(Struct, frozen=True):
@@ -113,7 +113,7 @@ def _asked(breaker: Breaker, ask: Ask, now: float, rules: Rules, jitter: float) 
 
 
 def _reported(breaker: Breaker, report: Report, now: float, rules: Rules, jitter: float) -> Breaker:
-    """Count a probe; whatever is neither good nor nobody's fault is a failure, an unknown outcome too."""
+    """Count a probe; whatever is neither good nor unattributed is a failure, an unknown outcome too."""
     is_ours = any(each.lease_id == report.lease_id and now < each.until for each in breaker.leases)
     if breaker.state is not State.HALF_OPEN or report.epoch != breaker.epoch or not is_ours:
         return breaker

@@ -151,7 +151,7 @@ class CallWindow:
         return self._earlier[1] + newest, self._earlier[2] + newest
 
     def _since(self, now: float, counted: Callable[[_Bucket], int], share: float) -> float:
-        """Go back over the unbroken series of buckets with at least this share; one without calls does not break it."""
+        """Scan back over the unbroken series of buckets with at least this share; one without calls breaks nothing."""
         began = newest = _number(now)
         for number in range(newest, newest - BUCKETS, -1):
             bucket = self._ring[number % BUCKETS]

@@ -54,15 +54,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLICE = timedelta(seconds=SLICE_S)
 
 
-def slice_of(moment: datetime) -> int:
+def slice_of(at: datetime) -> int:
     """Return the slice in which something occurred."""
-    return (moment - _EPOCH) // _SLICE
+    return (at - _EPOCH) // _SLICE
 
 
 def prefix_of(names: tuple[str, ...]) -> str:
     """Return how the fields begin of a cell, or of a gateway and method.
 
-    Raises ValueError for a name that could not be told apart again.
+    Raises ValueError for a name that is not unambiguous when read again.
     """
     prefix = SEPARATOR.join((*names, ""))
     if prefix.count(SEPARATOR) != len(names):
@@ -125,7 +125,7 @@ def quantile(buckets: Mapping[int, int], q: float) -> int | None:
 
 
 def _counters(status: str, blame: str | None, error_code: str | None) -> tuple[str, ...]:
-    """Name what one end of an attempt counts as; nothing where nobody was called."""
+    """Name what one end of an attempt counts as; nothing where no gateway was called."""
     counter = f"s:{status}"
     if counter not in STATUSES:
         return ()
@@ -155,18 +155,18 @@ def fold(events: Iterable[Event]) -> Increments:
 
     An attempt counts in the slice in which it ended. When verification finds its true end, that slice is corrected: the
     old end is taken away and the true one added; its latency stays, it did take so long to answer. An attempt whose end
-    was never told counts when it is verified, without a latency: how long its payment took is not the gateway's time.
+    was never published counts when it is verified, without a latency: its payment's time is not the gateway's.
     Raises ValueError for an event that cannot be counted.
     """
     slices: dict[int, dict[str, int]] = {}
     names: dict[tuple[Cell, str, str | None, str | None], tuple[str, ...]] = {}
 
-    def count(moment: datetime, end: tuple[Cell, str, str | None, str | None], amount: int) -> dict[str, int]:
+    def count(at: datetime, end: tuple[Cell, str, str | None, str | None], amount: int) -> dict[str, int]:
         fields = names.get(end)
         if fields is None:
             prefix = prefix_of(end[0])
             fields = names[end] = tuple(prefix + counter for counter in _counters(*end[1:]))
-        within = slices.setdefault(slice_of(moment), {})
+        within = slices.setdefault(slice_of(at), {})
         for field in fields:
             within[field] = within.get(field, 0) + amount
         return within
@@ -176,15 +176,15 @@ def fold(events: Iterable[Event]) -> Increments:
             continue
         cell = (event.gateway_id, event.payment_method, event.issuing_bank or UNKNOWN_BANK)
         end = (cell, event.status, event.blame, event.error_code)
-        told = event.corrects
-        if told is None:
+        earlier = event.corrects
+        if earlier is None:
             within = count(event.occurred_at, end, 1)
             if _measures(event):
                 field = f"{prefix_of(cell)}{LATENCY}{bucket_of(event.latency_ms or 0)}"
                 within[field] = within.get(field, 0) + 1
         else:
-            count(told.occurred_at, (cell, told.status, told.blame, told.error_code), -1)
-            count(told.occurred_at, end, 1)
+            count(earlier.occurred_at, (cell, earlier.status, earlier.blame, earlier.error_code), -1)
+            count(earlier.occurred_at, end, 1)
     return slices
 
 

@@ -1,4 +1,4 @@
-"""Amounts that nobody has settled yet -> how many, how much, since when: the sentence operators read."""
+"""Unsettled amounts -> how many, how much, since when: the sentence operators read."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ PAYMENTS = ("payment", "payments")
 REVERSALS = ("reversal", "reversals")
 
 _UNITS = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"))
-"""Up to how many seconds an age is told in which unit; beyond them in days."""
+"""Up to how many seconds an age is written in which unit; beyond them in days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Exposure:
         """Return how long the oldest has waited."""
         return timedelta(0) if self.oldest_at is None else max(now - self.oldest_at, timedelta(0))
 
-    def told(self, now: datetime, things: tuple[str, str] = PAYMENTS) -> str:
-        """Tell it: `3 payments, INR 120.00 at risk, oldest 14 min`; `things` is what is counted, one and many."""
+    def text(self, now: datetime, things: tuple[str, str] = PAYMENTS) -> str:
+        """Return `3 payments, INR 120.00 at risk, oldest 14 min`; `things` is what is counted, one and many."""
         if not self.count:
             return NONE
         counted = f"{self.count} {things[self.count != 1]}"

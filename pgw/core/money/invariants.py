@@ -1,4 +1,4 @@
-"""Rows of one payment, a gateway's settlement lines -> Violations: what must be true of money at every moment, checked.
+"""Rows of one payment, a gateway's settlement lines -> Violations: what must always be true of money, checked.
 
 Everything here reads; nothing repairs. A violation is a fault of pgw, of a gateway or of a hand in the ledger, and a
 person must see it.
@@ -25,19 +25,19 @@ MEANINGS = {
     "I2": "a SUCCESS is exactly its amount, captured once",
     "I3": "a FAILURE keeps nothing of the customer's",
     "I4": "no charge without an attempt that was written down before",
-    "I5": "every movement is booked in double entry, and only what was taken goes back",
+    "I5": "every movement is booked in double entry, and only what was taken is reversed",
     "I6": "one key of a merchant is one payment",
     "I7": "states follow one another as they may, and what is open will be asked about",
     "I8": "each event once, and in its payment's order",
     "I9": "the minutes of the metrics are a recount of the events",
 }
-"""The invariants by name; see each `_check` for how far rows can tell."""
+"""The invariants by name; see each `_check` for what rows can prove."""
 
 _TAKEN = frozenset({"capture", "duplicate_capture", "unmatched"})
 """Kinds of transfers by which money came in."""
 
 _IN_HANDS = frozenset({"WATCHING", "REVERSING", "MANUAL_REVIEW"})
-"""States of a watch in which its money is still looked for, on its way back, or a person's."""
+"""States of a late-capture monitor in which money is still polled for, being reversed, or under manual review."""
 
 
 class Violation(Struct, frozen=True):
@@ -82,19 +82,19 @@ def _success(case: PaymentRows) -> Found:
 
 
 def _failure(case: PaymentRows) -> Found:
-    """I3, by the ledger's own books: what was taken for a failed payment went back, or is on its way."""
+    """I3, by the ledger's own books: what was taken for a failed payment is reversed, or about to be."""
     if case.payment.status is not Status.FAILURE:
         return
     for number in {each.attempt_number for each in case.transfers if each.kind in _TAKEN}:
         if not _is_reversed(case, number) and not _in_hands(case, number):
-            yield "I3", f"it is FAILURE, and the money of attempt {number} is booked and not given back"
+            yield "I3", f"it is FAILURE, and the money of attempt {number} is booked and not reversed"
     for each in case.attempts:
         if each.status is AttemptStatus.SUCCESS:
             yield "I3", f"it is FAILURE, and attempt {each.attempt_number} is SUCCESS"
 
 
 def _transfers(case: PaymentRows) -> Found:
-    """I1, I4, I5: what came in twice went back; every movement has its attempt; only what came in goes back."""
+    """I1, I4, I5: what came in twice is reversed; every movement has its attempt; only what came in is reversed."""
     numbers = {each.attempt_number for each in case.attempts}
     for each in case.transfers:
         if each.attempt_number not in numbers:
@@ -108,12 +108,12 @@ def _transfers(case: PaymentRows) -> Found:
         if each.kind == "duplicate_capture" and not (
             _is_reversed(case, each.attempt_number) or _in_hands(case, each.attempt_number)
         ):
-            yield "I1", f"the second capture, attempt {each.attempt_number}, is not on its way back"
+            yield "I1", f"the second capture, attempt {each.attempt_number}, is not being reversed"
     for watch in case.watches:
         if watch.state == "REVERSED" and not _is_reversed(case, watch.attempt_number):
-            yield "I5", f"attempt {watch.attempt_number} was given back, and no reversal is booked"
+            yield "I5", f"attempt {watch.attempt_number} is REVERSED, and no reversal is booked"
         if watch.state in {"WATCHING", "REVERSING"} and watch.next_check_at is None:
-            yield "I7", f"attempt {watch.attempt_number} is {watch.state}, and nobody will look"
+            yield "I7", f"attempt {watch.attempt_number} is {watch.state}, and no poll is scheduled"
 
 
 def _reversals(reversal: TransferRow, taken: TransferRow) -> bool:
@@ -121,7 +121,7 @@ def _reversals(reversal: TransferRow, taken: TransferRow) -> bool:
 
 
 def _is_reversed(case: PaymentRows, number: int) -> bool:
-    """Whether money of an attempt went back, or a person has said what became of it."""
+    """Whether money of an attempt was reversed, or a manual decision says what became of it."""
     return any(each.kind in {"reversal", "resolution"} and each.attempt_number == number for each in case.transfers)
 
 
@@ -132,14 +132,14 @@ def _in_hands(case: PaymentRows, number: int) -> bool:
 
 
 OPEN = frozenset({AttemptStatus.SENDING, AttemptStatus.TIMEOUT, AttemptStatus.REQUIRES_ACTION})
-"""Attempts that nobody knows the end of."""
+"""Attempts whose end is unknown."""
 
 
 def _states(case: PaymentRows) -> Found:
     """I7: attempts follow only on failed ones, and agree with their payment; what is open has its next check."""
     if [each.attempt_number for each in case.attempts] != list(range(1, len(case.attempts) + 1)):
         yield "I7", f"its attempts are numbered {_numbers(case.attempts)}"
-    # A gateway that was passed over is written down while the attempt before it is not ended yet.
+    # A skipped gateway is written while the attempt before it is not ended yet.
     called = [each for each in case.attempts if each.status is not AttemptStatus.SKIPPED]
     if not called:
         yield "I7", "no gateway was called for it"
@@ -156,7 +156,7 @@ def _states(case: PaymentRows) -> Found:
     if status.is_final and any(each.status in OPEN for each in case.attempts):
         yield "I7", f"it is {status}, and an attempt of it is open"
     if not status.is_final and status is not Status.MANUAL_REVIEW and last.next_check_at is None:
-        yield "I7", f"it is {status}, and nobody will ask about it"
+        yield "I7", f"it is {status}, and no enquiry is scheduled"
 
 
 def _events(status: Status, events: Sequence[EventRow]) -> Found:
@@ -166,14 +166,14 @@ def _events(status: Status, events: Sequence[EventRow]) -> Found:
         yield "I8", f"event {twice[0]} is there twice"
     for (kind, number), times in Counter((each.type, each.attempt_number) for each in events).items():
         if times > 1 and kind in {"payment.attempted", "payment.completed"}:
-            yield "I8", f"{kind} of attempt {number} is told {times} times"
+            yield "I8", f"{kind} of attempt {number} is published {times} times"
     completed = [each for each in events if each.type == "payment.completed"]
     if len(completed) > 1:
-        yield "I8", f"its end is told {len(completed)} times"
+        yield "I8", f"its end is published {len(completed)} times"
     if status.is_final and not completed:
-        yield "I8", f"it is {status}, and its end is not told"
+        yield "I8", f"it is {status}, and its end is not published"
     if completed and completed[-1].status != status:
-        yield "I7", f"its end was told as {completed[-1].status}, and it is {status}"
+        yield "I7", f"its end was published as {completed[-1].status}, and it is {status}"
     places = [each.published for each in events if each.published is not None]
     if places != sorted(places):
         yield "I8", "its events are published in another order than they were written in"
@@ -187,14 +187,14 @@ def _settled(case: PaymentRows, settlement: SettlementList) -> Found:
         if (number, gateway_id) not in known:
             yield "I4", f"{gateway_id} moved money for attempt {number}, which was not written down there"
         if net < 0:
-            yield "I1", f"{gateway_id} gave back {-net} more than it took for attempt {number}"
+            yield "I1", f"{gateway_id} refunded {-net} more than it took for attempt {number}"
     said = {each.attempt_number: each for each in case.transfers if each.kind == "resolution"}
     kept = {key: net for key, net in nets.items() if net > 0 and key[0] not in said}
     status = case.payment.status
     won = {key for key, each in known.items() if each.status is AttemptStatus.SUCCESS}
     loose = [key for key in kept if key not in won and not _in_hands(case, key[0])]
     if status is Status.SUCCESS and loose:
-        yield "I1", f"attempt {loose[0][0]} at {loose[0][1]} took money too, and nobody takes it back"
+        yield "I1", f"attempt {loose[0][0]} at {loose[0][1]} took money too, and it is not being reversed"
     if status is Status.FAILURE and loose:
         yield "I3", f"it is FAILURE, and {loose[0][1]} keeps {kept[loose[0]]} of attempt {loose[0][0]}"
     for key in won if status is Status.SUCCESS else ():

@@ -5,7 +5,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 SUSPENSE = "suspense"
-"""The account of money that belongs to nobody yet: it goes back to where it came from, or a person says whose it is."""
+"""The account of money with no owner yet: it is reversed to where it came from, or a manual decision assigns it."""
 
 MOST_MINOR = 2**63 - 1
 """What the ledger's integers hold."""
@@ -22,7 +22,7 @@ class TransferKind(StrEnum):
 
 
 IN_SUSPENSE = (TransferKind.DUPLICATE_CAPTURE, TransferKind.UNMATCHED)
-"""Money that came in and is nobody's: it may have to go back."""
+"""Money that came in and has no owner: it may have to be reversed."""
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ def merchant_account(merchant_id: str) -> str:
 
 
 def is_bookable(amount_minor: int) -> bool:
-    """Whether a gateway's number can be an amount; another one can only be looked at by a person."""
+    """Whether a gateway's number can be an amount; another one needs manual review."""
     return 0 < amount_minor <= MOST_MINOR
 
 
@@ -62,17 +62,17 @@ def capture(gateway_id: str, merchant_id: str, amount_minor: int, currency: str)
 
 
 def unmatched(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
-    """Book money that is not what was asked for, as the gateway names it, until a person has judged."""
+    """Book money that is not what was asked for, as the gateway states it, until a manual decision."""
     return _to_suspense(TransferKind.UNMATCHED, gateway_id, amount_minor, currency)
 
 
 def duplicate_capture(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
-    """Book money that an attempt moved although its payment had ended without it; it must go back."""
+    """Book money that an attempt moved although its payment had ended without it; it must be reversed."""
     return _to_suspense(TransferKind.DUPLICATE_CAPTURE, gateway_id, amount_minor, currency)
 
 
 def reversal(gateway_id: str, amount_minor: int, currency: str) -> Transfer:
-    """Book money that went back where a duplicate capture had come from."""
+    """Book the reversal of a duplicate capture."""
     return Transfer(
         kind=TransferKind.REVERSAL,
         debit_account=SUSPENSE,

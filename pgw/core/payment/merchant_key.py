@@ -11,7 +11,7 @@ from msgspec import Struct
 KEY_ID_BYTES = 6
 
 SECRET_BYTES = 32
-"""256 bits: nobody guesses one, and no two are alike."""
+"""256 bits: beyond guessing and beyond collision."""
 
 MAX_LIVE = 2
 """Keys of one merchant that are valid at once: the one in use, and the one that takes its place."""
@@ -39,8 +39,8 @@ class Kept(Struct, frozen=True):
 def make(environment: str, key_id: bytes, secret: bytes) -> str:
     """Write a key: `pgw_<environment>_<id>_<secret>`, letters and digits all through.
 
-    `secret` comes from a generator that nobody can foretell. The environment is for people and for scanners of leaked
-    keys; it is part of what is digested, so it cannot be altered.
+    `secret` comes from an unpredictable generator. The environment is for people and for scanners
+    of leaked keys; it is part of what is digested, so it cannot be altered.
     """
     assert len(key_id) == KEY_ID_BYTES, "the id of a key has its length"
     assert len(secret) == SECRET_BYTES, "the secret of a key has its length"

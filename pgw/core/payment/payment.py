@@ -214,7 +214,7 @@ class ExperimentArm(Struct, frozen=True, kw_only=True):
 
 
 class Payment(Struct, frozen=True, kw_only=True):
-    """A payment as everybody sees it: the ledger's truth at one moment."""
+    """A payment as clients read it: the ledger's truth at one time."""
 
     payment_id: str
     merchant_id: str

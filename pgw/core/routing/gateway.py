@@ -35,7 +35,7 @@ class SandboxBehaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     outage: Annotated[tuple[Interval, ...], Meta(max_length=20)] = ()
 
     def is_out(self, now: datetime) -> bool:
-        """Whether an outage covers this moment."""
+        """Whether an outage covers this time."""
         return any(begin <= now < end for begin, end in map(span, self.outage))
 
 

@@ -45,7 +45,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     versions: Mapping[str, int] = {}
 
     def policy_of(self, merchant_id: str) -> RetryPolicy:
-        """Return the merchant's policy; a merchant nobody configured has the default one."""
+        """Return the merchant's policy; one that was never configured has the default."""
         return self.policies.get(merchant_id) or RetryPolicy(merchant_id=merchant_id)
 
     def admission(self, key: Key, now: datetime) -> Admission:

@@ -35,7 +35,7 @@ class InFlight(Struct, frozen=True):
 class Preview(Struct, frozen=True, kw_only=True):
     """What an order would do. `share` (of the method's calls in the window) and `payments_per_s` are what moves.
 
-    `share` is None when there was no traffic, or nobody knows of it; `remaining` are the gateways that then stand well;
+    `share` is None when there was no traffic, or it is not known; `remaining` are the gateways that are then closed;
     `expected` is None on less than 20 calls of evidence. `then` follows the end of the override.
     """
 
@@ -65,12 +65,12 @@ def preview(
     *,
     production: bool,
 ) -> Preview:
-    """Foretell an order. `traffic` is None when it is not known.
+    """Preview a command. `traffic` is None when it is not known.
 
     Each issuing bank of the window is planned twice, as things are and as they would be, by a representative payment:
     of 100 000 minor units (or the nearest the ordered gateway takes), in that gateway's first currency, now, with every
-    customer field any gateway asks for, of a merchant nobody configured. A half-open breaker counts as open, since only
-    a few probes pass it; one that the order itself leaves half-open counts as closed, as it will be once they succeed.
+    customer field any gateway asks for, of a merchant without a policy of its own. A half-open breaker counts as open, since
+    few probes pass it; one that the command itself leaves half-open counts as closed, as it will be once they succeed.
     """
     key = order.key
     ordered = order.override
@@ -151,7 +151,9 @@ def _warnings(
             f"{order.gateway.gateway_id} takes no {order.payment_method} payments now, whatever its breaker says"
         )
     if is_degraded(before, now):
-        found.append("what is known of health and traffic is old: a store does not answer, or nobody counts outcomes")
+        found.append(
+            "what is known of health and traffic is old: a store does not answer, or no process counts outcomes"
+        )
     return found
 
 

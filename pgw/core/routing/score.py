@@ -22,7 +22,7 @@ class Health(Struct, frozen=True):
 
 
 PRIOR_HEALTH = Health(success_rate=0.5, latency_p95_ms=1500.0, observations=0.0)
-"""What is assumed of a gateway nobody has called: undecided and slow, never perfect."""
+"""What is assumed of a gateway never called: undecided and slow, never perfect."""
 
 
 ALL = "*"

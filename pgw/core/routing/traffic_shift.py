@@ -109,7 +109,7 @@ def shift_of(
         mix_after.add(there, will)
         gained = {name: max(part - here.get(name, 0.0), 0.0) for name, part in there.items()}
         arriving, refused = sum(gained.values()), sum(here.values()) - sum(there.values())
-        # What nobody takes any more has left, too; what nobody took before has left nobody.
+        # Calls that no gateway takes any more have left, too; calls that none took before have not.
         share += arriving + max(refused, 0.0)
         for name, part in gained.items():
             gains[name] = gains.get(name, 0.0) + part
