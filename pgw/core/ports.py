@@ -1,4 +1,4 @@
-"""What the flow asks of the world -> narrow interfaces, each with a real adapter and an embedded or virtual one."""
+"""What the flow needs from outside -> narrow interfaces, each with a real adapter and an embedded or virtual one."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Gateway(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why an operator must look at it (`AUTH`: its keys are refused); None while nothing is known to be wrong."""
+        """Why an operator must act (`AUTH`: its keys are refused); None while nothing is known to be wrong."""
 
     async def charge(self, order: ChargeOrder) -> Verdict:
         """Charge once. NOT_SENT only by proof; what is not known is UNKNOWN; an exception counts as UNKNOWN."""
@@ -65,10 +65,10 @@ class Gateway(Protocol):
         """Capture an authorised payment. Whether it was captured, the next enquiry reports."""
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
-        """Give captured money back. `key`, the same at each try of one reversal, makes it happen once."""
+        """Refund captured money. `key`, the same at each try of one reversal, makes it happen once."""
 
     async def close(self) -> None:
-        """Give connections up."""
+        """Close its connections."""
 
 
 class Clock(Protocol):
@@ -95,13 +95,13 @@ class Ledger(Protocol):
 
 
 class Circuit(Protocol):
-    """The breakers of this process: leave to call, and what came of each call. No method but `admit` ever waits."""
+    """The breakers of this process: permits to call, and each call's outcome. No method but `admit` ever waits."""
 
-    async def admit(self, key: Key, standing: Admission, lease_s: float) -> Permit | None:
-        """Give leave to call; None: denied. A half-open breaker asks its store, for a probe's lease of `lease_s`."""
+    async def admit(self, key: Key, admission: Admission, lease_s: float) -> Permit | None:
+        """Permit a call; None: denied. A half-open breaker asks its store for a probe's lease of `lease_s`."""
 
-    def record(self, admission: Permit, sign: CallOutcome, latency_ms: int) -> None:
-        """Take one call's outcome; a local trip holds from the next decision on. Every admission is recorded once."""
+    def record(self, permit: Permit, outcome: CallOutcome, latency_ms: int) -> None:
+        """Take one call's outcome; a local trip holds from the next decision on. Every permit is recorded once."""
 
     def deposit(self, key: Key) -> None:
         """Count one first attempt towards the gateway's retry budget."""
@@ -158,7 +158,7 @@ class HotState(Protocol):
         """Say that this process lives; return who else does (this one included)."""
 
     async def close(self) -> None:
-        """Give connections up."""
+        """Close its connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

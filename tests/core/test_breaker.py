@@ -22,10 +22,10 @@ from pgw.core.breakers.breaker import (
 )
 from pgw.core.breakers.transition import (
     ENOUGH_GOOD,
+    HEALTHY_AFTER,
     JITTER,
     MOST_PROBES,
-    WELL_AFTER,
-    Ask,
+    ProbeRequest,
     Release,
     Report,
     Signal,
@@ -53,7 +53,7 @@ def opened(now: float = 100.0) -> Breaker:
 def asked(breaker: Breaker, now: float, *names: str) -> Breaker:
     """Ask for leases of ten seconds under these names."""
     for name in names:
-        breaker = after(breaker, Ask(name, 10.0), now)
+        breaker = after(breaker, ProbeRequest(name, 10.0), now)
     return breaker
 
 
@@ -265,8 +265,8 @@ def test_twenty_real_successes_after_the_slow_start_make_it_well() -> None:
     assert closed is after(closed, Succeeded(closed.epoch, 100), early)
     late = closed.since + RULES.slow_start_s
     assert closed is after(closed, Succeeded(closed.epoch - 1, 100), late)
-    nearly = after(closed, Succeeded(closed.epoch, WELL_AFTER - 1), late)
-    assert (nearly.trips, nearly.successes) == (1, WELL_AFTER - 1)
+    nearly = after(closed, Succeeded(closed.epoch, HEALTHY_AFTER - 1), late)
+    assert (nearly.trips, nearly.successes) == (1, HEALTHY_AFTER - 1)
     well = after(nearly, Succeeded(closed.epoch, 1), late)
     assert (well.trips, well.successes, well.unwell_from, well.open_s) == (0, 0, None, 0.0)
     assert (State.CLOSED, closed.epoch) == (well.state, well.epoch)
@@ -276,7 +276,7 @@ def test_twenty_real_successes_after_the_slow_start_make_it_well() -> None:
 
 def test_successes_before_an_opening_do_not_count_after_it() -> None:
     closed = probed(opened(), 130.0, "+++")
-    nearly = after(closed, Succeeded(closed.epoch, WELL_AFTER - 1), 200.0)
+    nearly = after(closed, Succeeded(closed.epoch, HEALTHY_AFTER - 1), 200.0)
     again = probed(after(nearly, TRIP, 200.0), 300.0, "+++")
     assert (again.trips, again.successes) == (2, 0)
 
@@ -312,13 +312,13 @@ def test_forcing_a_gateway_open_after_an_incident_leaves_its_bounds_alone() -> N
 
 def test_one_probe_or_ten_can_be_asked_for() -> None:
     one, ten = Rules(probes=1), Rules(probes=10)
-    breaker = after(opened(), Ask("p0", 10.0), 130.0, rules=one)
-    assert breaker is after(breaker, Ask("p1", 10.0), 130.0, rules=one)
+    breaker = after(opened(), ProbeRequest("p0", 10.0), 130.0, rules=one)
+    assert breaker is after(breaker, ProbeRequest("p1", 10.0), 130.0, rules=one)
     assert State.CLOSED is after(breaker, Report(2, "p0", CallOutcome.GOOD), 131.0, rules=one).state
     breaker = opened()
     for number in range(MOST_PROBES):
-        breaker = after(breaker, Ask(f"p{number}", 10.0), 130.0, rules=ten)
-    assert breaker is after(breaker, Ask("p10", 10.0), 130.0, rules=ten)
+        breaker = after(breaker, ProbeRequest(f"p{number}", 10.0), 130.0, rules=ten)
+    assert breaker is after(breaker, ProbeRequest("p10", 10.0), 130.0, rules=ten)
     for number in range(ENOUGH_GOOD):
         assert State.HALF_OPEN is breaker.state
         breaker = after(breaker, Report(2, f"p{number}", CallOutcome.GOOD), 131.0, rules=ten)
@@ -403,7 +403,7 @@ class Probing(RuleBasedStateMachine):
             assert now.incident_from <= self.now
         elif now.trips != before.trips:
             assert (now.trips, now.state) == (0, State.CLOSED)
-            assert self.evidence >= WELL_AFTER
+            assert self.evidence >= HEALTHY_AFTER
             assert self.now - now.since >= RULES.slow_start_s
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.4, 5.0, 20.0, 31.0, 121.0, 400.0]))
@@ -420,19 +420,19 @@ class Probing(RuleBasedStateMachine):
     def somebody_asks(self, jitter: float) -> Any:
         self.asked += 1
         name = f"p{self.asked}"
-        self.send(Ask(name, 4.5), jitter)
+        self.send(ProbeRequest(name, 4.5), jitter)
         if name not in leases(self.breaker):
             return multiple()
         self.in_epoch.add(name)
         return (self.breaker.epoch, name, self.now + 4.5)
 
-    @rule(probe=granted, sign=st.sampled_from(CallOutcome), jitter=jitters)
-    def somebody_reports(self, probe: tuple[int, str, float], sign: CallOutcome, jitter: float) -> None:
+    @rule(probe=granted, outcome=st.sampled_from(CallOutcome), jitter=jitters)
+    def a_probe_reports(self, probe: tuple[int, str, float], outcome: CallOutcome, jitter: float) -> None:
         """Of the same probe again and again, too: only the first, in time and in its epoch, may count."""
         epoch, name, until = probe
         is_in_time = epoch == self.breaker.epoch and name in self.in_epoch and self.now < until
-        before = self.send(Report(epoch, name, sign), jitter)
-        self.in_epoch.discard(name) if sign is CallOutcome.NOTHING else None
+        before = self.send(Report(epoch, name, outcome), jitter)
+        self.in_epoch.discard(name) if outcome is CallOutcome.NOTHING else None
         if not is_in_time or name not in leases(before):
             assert before is self.breaker
 
@@ -473,7 +473,7 @@ class Probing(RuleBasedStateMachine):
         """Whatever happened, one who asks late enough is admitted, or it has opened again for a bounded time."""
         late = max([self.now, self.breaker.until, *(each.until for each in self.breaker.leases)])
         if self.breaker.state is not State.CLOSED:
-            asked_late = transition(self.breaker, Ask("late", 1.0), late, RULES, 1.0)
+            asked_late = transition(self.breaker, ProbeRequest("late", 1.0), late, RULES, 1.0)
             assert "late" in leases(asked_late) or asked_late.state is State.OPEN
             assert math.isfinite(asked_late.until)
 

@@ -21,7 +21,7 @@ Calls = Annotated[int, Meta(ge=1, le=1000)]
 
 
 class State(StrEnum):
-    """Where a breaker stands; the two forced states are an operator's and beat the others."""
+    """States of a breaker; the two forced ones are an operator's and beat the others."""
 
     CLOSED = "CLOSED"
     OPEN = "OPEN"
@@ -74,7 +74,7 @@ class CallOutcome(StrEnum):
     NOTHING = "NOTHING"
 
 
-CONFIGURATION_FAULT = "NOT_SENT_AUTH"
+KEYS_REFUSED = "NOT_SENT_AUTH"
 """Refused keys are no outage, but no call succeeds until they are replaced: the breaker spares every payment."""
 
 
@@ -82,7 +82,7 @@ def call_outcome_of(end: AttemptEnd) -> CallOutcome:
     """Read one attempt's end: only what is attributed to the gateway counts for or against it."""
     if end.status in {AttemptStatus.SUCCESS, AttemptStatus.REQUIRES_ACTION}:
         return CallOutcome.GOOD
-    if end.blame is not Blame.GATEWAY and end.error_code != CONFIGURATION_FAULT:
+    if end.blame is not Blame.GATEWAY and end.error_code != KEYS_REFUSED:
         return CallOutcome.NOTHING
     if end.status is AttemptStatus.TIMEOUT:
         return CallOutcome.TIMED_OUT
@@ -107,10 +107,10 @@ class Breaker(Struct, frozen=True, kw_only=True):
     """The shared value of one (gateway, method). Times are seconds on the store's own clock.
 
     `epoch` counts transitions: a report from another epoch changes nothing. `cause` is why the newest one happened, a
-    `Cause`. `trips` counts how often it opened since it was last well; `unwell_from` is when the first incident since
+    `Cause`. `trips` counts how often it opened since it last recovered; `unwell_from` is when the first incident since
     then began, and `open_s` the newest open time before jitter: they make open times grow. `incident_from` and
     `incident_until` bound the last incident, whose calls no score uses. `probes_given` counts the leases of this epoch
-    that were not given back. `released` is the version of the newest forced-open override whose end has been taken
+    that were not returned unused. `released` is the version of the newest forced-open override whose end has been taken
     into account.
     """
 
@@ -171,7 +171,7 @@ class View(Struct, frozen=True, kw_only=True):
 
 
 class Permit(Struct, frozen=True):
-    """Leave to call a gateway; what comes of it is reported under the same epoch and lease."""
+    """Permission to call a gateway; the call's outcome is recorded under the same epoch and lease."""
 
     key: Key
     state: State

@@ -1,16 +1,16 @@
-"""Breaker, signal, now -> Breaker: the one place that says when a gateway is left, probed and taken back."""
+"""Breaker, signal, now -> Breaker: the one place that decides when a gateway is left, probed and regained."""
 
 from msgspec import Struct, structs
 
 from pgw.core.breakers.breaker import Breaker, Caller, CallOutcome, Lease, Rules, State, TransitionCause
 
 MOST_PROBES = 10
-"""Probes of one half-open epoch; leases given back without evidence do not count, those that ran out do."""
+"""Probes of one half-open epoch; leases returned without evidence do not count, expired ones do."""
 
 ENOUGH_GOOD = 8
 """Good probes of MOST_PROBES that close a breaker which had a failed one."""
 
-WELL_AFTER = 20
+HEALTHY_AFTER = 20
 """Real successes after which past openings no longer make the next one longer."""
 
 JITTER = (0.8, 1.2)
@@ -18,7 +18,7 @@ JITTER = (0.8, 1.2)
 
 
 class Vote(Struct, frozen=True):
-    """One process that called the gateway says whether it would leave it.
+    """Whether a process that called the gateway would leave it.
 
     `trips`: by which rule; None: it would stay. `incident_from`: when its run of failing calls began. `live`: the
     processes that live, itself included or not.
@@ -30,19 +30,19 @@ class Vote(Struct, frozen=True):
     live: frozenset[str]
 
 
-class Ask(Struct, frozen=True):
-    """A probe asks for leave; it was given when the lease is among the breaker's afterwards."""
+class ProbeRequest(Struct, frozen=True):
+    """A probe requests a lease; it has one when the lease is among the breaker's afterwards."""
 
     lease_id: str
     lease_s: float
 
 
 class Report(Struct, frozen=True):
-    """What came of a probe."""
+    """The outcome of a probe."""
 
     epoch: int
     lease_id: str
-    sign: CallOutcome
+    outcome: CallOutcome
 
 
 class Release(Struct, frozen=True):
@@ -52,17 +52,17 @@ class Release(Struct, frozen=True):
 
 
 class Succeeded(Struct, frozen=True):
-    """Calls that ended well while the breaker was closed."""
+    """Good calls while the breaker was closed."""
 
     epoch: int
     count: int
 
 
-Signal = Vote | Ask | Report | Release | Succeeded
+Signal = Vote | ProbeRequest | Report | Release | Succeeded
 
 
 def transition(breaker: Breaker, signal: Signal, now: float, rules: Rules, jitter: float) -> Breaker:
-    """Say what a signal makes of a breaker; the same value when nothing.
+    """Apply a signal to a breaker; the same value when it changes nothing.
 
     All times are seconds on the clock that `now` is read from. `jitter`, drawn from JITTER, multiplies an open time
     that begins now.
@@ -70,8 +70,8 @@ def transition(breaker: Breaker, signal: Signal, now: float, rules: Rules, jitte
     match signal:
         case Vote():
             return _counted(breaker, signal, now, rules, jitter)
-        case Ask():
-            return _asked(breaker, signal, now, rules, jitter)
+        case ProbeRequest():
+            return _lease_given(breaker, signal, now, rules, jitter)
         case Report():
             return _reported(breaker, signal, now, rules, jitter)
         case Release(version):
@@ -98,8 +98,8 @@ def _counted(breaker: Breaker, vote: Vote, now: float, rules: Rules, jitter: flo
     return _opened(breaker, vote.trips, vote.incident_from, now, rules, jitter)
 
 
-def _asked(breaker: Breaker, ask: Ask, now: float, rules: Rules, jitter: float) -> Breaker:
-    """Give a lease while there is one to give; the first after the open time begins the probing."""
+def _lease_given(breaker: Breaker, request: ProbeRequest, now: float, rules: Rules, jitter: float) -> Breaker:
+    """Grant a lease while one is free; the first after the open time begins the probing."""
     if breaker.state is State.OPEN and now >= breaker.until:
         breaker = _entered(breaker, State.HALF_OPEN, now, TransitionCause.OPEN_TIME_OVER)
     if breaker.state is not State.HALF_OPEN:
@@ -108,7 +108,7 @@ def _asked(breaker: Breaker, ask: Ask, now: float, rules: Rules, jitter: float) 
     is_full = len(breaker.leases) >= rules.probes or breaker.probes_given >= MOST_PROBES
     if breaker.state is not State.HALF_OPEN or is_full:
         return breaker
-    lease = Lease(ask.lease_id, now + ask.lease_s)
+    lease = Lease(request.lease_id, now + request.lease_s)
     return structs.replace(breaker, leases=(*breaker.leases, lease), probes_given=breaker.probes_given + 1)
 
 
@@ -118,9 +118,9 @@ def _reported(breaker: Breaker, report: Report, now: float, rules: Rules, jitter
     if breaker.state is not State.HALF_OPEN or report.epoch != breaker.epoch or not is_ours:
         return breaker
     left = tuple(each for each in breaker.leases if each.lease_id != report.lease_id)
-    if report.sign is CallOutcome.NOTHING:
+    if report.outcome is CallOutcome.NOTHING:
         return structs.replace(breaker, leases=left, probes_given=breaker.probes_given - 1)
-    is_good = report.sign is CallOutcome.GOOD
+    is_good = report.outcome is CallOutcome.GOOD
     counted = structs.replace(
         breaker,
         leases=left,
@@ -198,6 +198,6 @@ def _succeeded(breaker: Breaker, succeeded: Succeeded, now: float, rules: Rules)
     if is_stale or breaker.trips == 0 or now - breaker.since < rules.slow_start_s:
         return breaker
     successes = breaker.successes + succeeded.count
-    if successes < WELL_AFTER:
+    if successes < HEALTHY_AFTER:
         return structs.replace(breaker, successes=successes)
     return structs.replace(breaker, successes=0, trips=0, unwell_from=None, open_s=0.0)

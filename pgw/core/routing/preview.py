@@ -69,7 +69,7 @@ def preview(
 
     Each issuing bank of the window is planned twice, as things are and as they would be, by a representative payment:
     of 100 000 minor units (or the nearest the ordered gateway takes), in that gateway's first currency, now, with every
-    customer field any gateway asks for, of a merchant without a policy of its own. A half-open breaker counts as open, since
+    customer field any gateway asks for, of a merchant with the default policy. A half-open breaker counts as open, as
     few probes pass it; one that the command itself leaves half-open counts as closed, as it will be once they succeed.
     """
     key = order.key

@@ -12,7 +12,7 @@ import pytest
 from pgw.core.breakers.admission import Admission
 from pgw.core.breakers.breaker import Breaker, CallOutcome, Permit, State, TransitionCause
 from pgw.core.breakers.override import Override
-from pgw.core.breakers.transition import MOST_PROBES, WELL_AFTER
+from pgw.core.breakers.transition import HEALTHY_AFTER, MOST_PROBES
 from pgw.core.breakers.window import NO_CALLS
 from pgw.core.flow.breakers import transition_log
 from pgw.core.flow.breakers.circuit import MAX_SWAPS
@@ -358,10 +358,10 @@ def test_twenty_good_calls_in_the_fleet_make_the_next_opening_short_again() -> N
         await fleet.step()
         assert (await fleet.store.value()).trips == 1
         fleet.advance(20.0)
-        await fleet.processes[0].call(*[GOOD] * (WELL_AFTER // 2))
+        await fleet.processes[0].call(*[GOOD] * (HEALTHY_AFTER // 2))
         await fleet.step()
-        assert ((await fleet.store.value()).trips, (await fleet.store.value()).successes) == (1, WELL_AFTER // 2)
-        await fleet.processes[1].call(*[GOOD] * (WELL_AFTER // 2))
+        assert ((await fleet.store.value()).trips, (await fleet.store.value()).successes) == (1, HEALTHY_AFTER // 2)
+        await fleet.processes[1].call(*[GOOD] * (HEALTHY_AFTER // 2))
         await fleet.step()
         assert (await fleet.store.value()).trips == 0
         swaps = fleet.store.swaps
@@ -379,7 +379,7 @@ def test_alone_too_twenty_good_calls_make_it_well() -> None:
         await process.probe(*[GOOD] * 3)
         fleet.advance(20.0)
         both = process.breakers._of(KEY)
-        await process.call(*[GOOD] * (WELL_AFTER - 1))
+        await process.call(*[GOOD] * (HEALTHY_AFTER - 1))
         assert both.local.trips == 1
         await process.call(GOOD)
         assert (both.local.trips, both.successes) == (0, 0)

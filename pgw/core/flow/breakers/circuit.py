@@ -8,7 +8,7 @@ from random import Random
 from pgw.core.breakers.admission import Admission
 from pgw.core.breakers.breaker import Breaker, CallOutcome, Key, Permit, Rules, State, View, shifted
 from pgw.core.breakers.override import Override
-from pgw.core.breakers.transition import JITTER, Ask, Release, Report, Signal, Succeeded, Vote, transition
+from pgw.core.breakers.transition import JITTER, ProbeRequest, Release, Report, Signal, Succeeded, Vote, transition
 from pgw.core.breakers.window import NO_CALLS, CallRates
 from pgw.core.flow.breakers.local_and_shared import LocalAndShared
 from pgw.core.flow.breakers.shared_store import SharedStore
@@ -134,7 +134,7 @@ class Breakers:
 
     async def _probe(self, key: Key, pair: LocalAndShared, lease_s: float) -> Permit | None:
         """Lease a probe from the store, or locally where the local breaker decides or the store is unreachable."""
-        ask = Ask(f"{self._process}:{self._rng.getrandbits(64):016x}", lease_s)
+        ask = ProbeRequest(f"{self._process}:{self._rng.getrandbits(64):016x}", lease_s)
         # One at a time: a waiter sees what the one before it read, mostly that no lease is left.
         async with pair.probing:
             if pair.is_shared:
@@ -145,7 +145,7 @@ class Breakers:
             self._move(key, pair, ask)
             return _granted(key, pair.local, ask)
 
-    async def _probe_shared(self, key: Key, pair: LocalAndShared, ask: Ask) -> Permit | None:
+    async def _probe_shared(self, key: Key, pair: LocalAndShared, ask: ProbeRequest) -> Permit | None:
         if self._after(pair.shared, ask) is pair.shared:
             return None
         for _ in range(MAX_SWAPS):
@@ -247,6 +247,6 @@ class Breakers:
         return self._rng.uniform(*JITTER)
 
 
-def _granted(key: Key, breaker: Breaker, ask: Ask) -> Permit | None:
+def _granted(key: Key, breaker: Breaker, ask: ProbeRequest) -> Permit | None:
     is_leased = any(each.lease_id == ask.lease_id for each in breaker.leases)
     return Permit(key, State.HALF_OPEN, breaker.epoch, ask.lease_id) if is_leased else None
