@@ -55,8 +55,8 @@ def _settlement(path: "Path") -> "SettlementList":
     """Read a list: JSON, an array of objects, or CSV with the same names in its first line."""
     from msgspec import convert, json  # noqa: PLC0415
 
-    from pgw.core.errors import MALFORMED  # noqa: PLC0415
     from pgw.core.money.audit_rows import CAPTURED, REVERSED, SettlementLine, SettlementList  # noqa: PLC0415
+    from pgw.malformed import MALFORMED  # noqa: PLC0415
 
     try:
         if path.suffix == ".json":

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from pgw.core.errors import MALFORMED
+from pgw.malformed import MALFORMED
 from pgw.razorpay_simulator.refusals import Refused, extra_field, invalid
 
 T = TypeVar("T")

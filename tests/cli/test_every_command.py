@@ -89,7 +89,7 @@ def test_help_has_an_example_of_this_command(pgw: Pgw, path: tuple[str, ...], fl
 
 
 @by_example
-@pytest.mark.usefixtures("_world")
+@pytest.mark.usefixtures("_deps")
 def test_an_example_works_as_typed(pgw: Pgw, example: list[str]) -> None:
     ended = pgw(*example)
     assert ended.code == 0
@@ -98,13 +98,13 @@ def test_an_example_works_as_typed(pgw: Pgw, example: list[str]) -> None:
 
 
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if each == hoisted(each)], ids=shlex.join)
-@pytest.mark.usefixtures("_world")
+@pytest.mark.usefixtures("_deps")
 @pytest.mark.parametrize("options", [["-o", "json"], ["--output=csv"], ["-q"], ["-omd"]], ids=shlex.join)
 def test_global_options_mean_the_same_before_and_after(pgw: Pgw, example: list[str], options: list[str]) -> None:
     assert pgw(*options, *example) == pgw(*example, *options)
 
 
-@pytest.mark.usefixtures("_world")
+@pytest.mark.usefixtures("_deps")
 @pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in UNTIL_TOLD], ids=" ".join)
 def test_json_is_one_document(pgw: Pgw, path: tuple[str, ...]) -> None:
     assert isinstance(json.loads(pgw(*_examples(path)[0], "-o", "json").out), dict)

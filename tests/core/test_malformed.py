@@ -87,7 +87,7 @@ def test_no_module_catches_a_part_of_malformed() -> None:
     parts = [
         f"{path.relative_to(PGW)}:{node.lineno}"
         for path in sorted(PGW.rglob("*.py"))
-        if path != PGW / "core/errors.py"
+        if path != PGW / "malformed.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Name) and node.id in CAUGHT_IN_PART)
         or (isinstance(node, ast.Attribute) and node.attr in CAUGHT_IN_PART)

@@ -63,7 +63,7 @@ def done(document: Row, undo: str | None) -> Screen:
         columns=DONE_COLUMNS,
         rows=[document],
         names=[name],
-        below=(reached(document["reached"]), *((f"undo: {undo}",) if undo else ())),
+        below=(reached(document["seen_by"]), *((f"undo: {undo}",) if undo else ())),
     )
 
 

@@ -20,5 +20,5 @@ def pause_screen(document: Row, *hints: str) -> Screen:
         columns=COLUMNS,
         rows=[document],
         names=["paused" if document["paused"] else "taken"],
-        below=(reached(document["reached"]), *hints),
+        below=(reached(document["seen_by"]), *hints),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from pgw.core.errors import MALFORMED
+from pgw.malformed import MALFORMED
 
 
 class BookStatus(StrEnum):

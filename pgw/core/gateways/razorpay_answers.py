@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from pgw.core.errors import MALFORMED
 from pgw.core.gateways.wire import Reply
 from pgw.core.payment.outcome import ActionRequired, Blame, Captured, Decline, NotSent, Unknown, declined
 from pgw.core.payment.payment import NextAction
 from pgw.core.verification.enquiry import Authorized, Finding, Pending, Reversal, ReversalRefused, Reversed, Undecided
+from pgw.malformed import MALFORMED
 
 T = TypeVar("T", bound=Struct)
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from pgw.core.breakers.breaker import Breaker, Key
-from pgw.core.errors import MALFORMED
 from pgw.core.hot import scripts
 from pgw.core.hot.in_process import LIVE_S
 from pgw.core.ports import Heartbeat, HotUnavailable, Slices, StoredBreaker
+from pgw.malformed import MALFORMED
 
 ANSWER_WITHIN_S = 1.0
 """How long Redis may take for one call, connecting included; of payments only a probe waits for it."""

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Table, Text, cast, func, or_, select
 
-from pgw.core.errors import MALFORMED
 from pgw.core.events import Event
 from pgw.core.ledger.outbox import PROBED, REQUEUED, occurred_at
 from pgw.core.ledger.tables import attempts, gateway_metrics, outbox, payments, transfers, watches
@@ -28,6 +27,7 @@ from pgw.core.money.audit_rows import (
 )
 from pgw.core.money.invariants import Violation, check, same_key
 from pgw.core.payment.payment import AttemptStatus, Status
+from pgw.malformed import MALFORMED
 
 PAGE = 500
 """Payments, or ten times as many events, that one statement reads."""

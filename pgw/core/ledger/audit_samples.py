@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import Connection, Text, cast, func, select
 
-from pgw.core.errors import MALFORMED
 from pgw.core.events import Event
 from pgw.core.ledger.audit_reads import (
     COUNTED_WITHIN,
@@ -30,6 +29,7 @@ from pgw.core.ledger.tables import gateway_metrics, outbox, payments
 from pgw.core.ledger.violations import FoundBy, FoundViolation
 from pgw.core.money.audit_rows import EventRow, PaymentRows
 from pgw.core.money.invariants import check
+from pgw.malformed import MALFORMED
 
 SAMPLE = 100
 """Payments of one sample."""

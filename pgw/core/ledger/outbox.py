@@ -9,10 +9,10 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Text, bindparam, cast, func, select, update
 from sqlalchemy.sql.selectable import FromClause
 
-from pgw.core.errors import MALFORMED
 from pgw.core.ledger.engine.columns import Whole
 from pgw.core.ledger.engine.phase import Phase, Statement
 from pgw.core.ledger.tables import outbox
+from pgw.malformed import MALFORMED
 
 MAX_PUBLISHED = 1000
 """Positions that one commit numbers: about ten milliseconds of the writer, which payments may share."""

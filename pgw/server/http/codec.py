@@ -9,8 +9,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 from sanic import HTTPResponse, Request
 
-from pgw.core.errors import MALFORMED, Code, FieldError, PgwError
+from pgw.core.errors import Code, FieldError, PgwError
 from pgw.core.payment import card_data
+from pgw.malformed import MALFORMED
 
 T = TypeVar("T", bound=msgspec.Struct)
 

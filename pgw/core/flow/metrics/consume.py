@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from pgw.core.errors import MALFORMED
 from pgw.core.events import Event
 from pgw.core.hot.in_process import InProcessHotState
 from pgw.core.hot.stream import Stream, StreamEntry
 from pgw.core.ledger.outbox import DIE, NOTHING, first_since, rows_after
 from pgw.core.metrics.counters import SLICE_S, Increments, fold
 from pgw.core.ports import Clock, Ledger
+from pgw.malformed import MALFORMED
 
 log = logging.getLogger(__name__)
 
