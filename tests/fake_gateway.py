@@ -203,7 +203,7 @@ class FakeGateway:
             await self._sleep(fate.answers_s)
             return NotSent("NOT_SENT_REFUSED", Blame.GATEWAY)
         charge = self._book.write(self.gateway_id, order, fate) if fate.deed is Deed.DONE else None
-        await self._rejoin_shared_store(fate.reply, fate.answers_s)
+        await self._answer_after(fate.reply, fate.answers_s)
         if charge is None or fate.reply is not Reply.TOLD:
             return Unknown("CONNECTION_RESET", Blame.NETWORK)
         return self._verdict(charge)
@@ -212,7 +212,7 @@ class FakeGateway:
         """Look into the book."""
         reach = self._fates.of_call(self.gateway_id, "enquire", reference)
         at = self._book.now() - timedelta(seconds=reach.old_s)
-        await self._rejoin_shared_store(reach.reply, reach.answers_s)
+        await self._answer_after(reach.reply, reach.answers_s)
         if reach.reply not in {Reply.TOLD, Reply.STALE}:
             return Undecided(Pending.UNREACHABLE, "HTTP_502")
         if reach.reply is Reply.TOLD:
@@ -233,7 +233,7 @@ class FakeGateway:
             # Whatever would have become of the authorisation, it is captured now.
             charge.stands = [each for each in charge.stands if each[0] <= self._book.now()]
             charge.stands.append((self._book.now(), Stand.CAPTURED))
-        await self._rejoin_shared_store(reach.reply, reach.answers_s)
+        await self._answer_after(reach.reply, reach.answers_s)
 
     async def reverse(self, transaction_ref: str, amount_minor: int, key: str) -> Reversal:
         """Give money back: once under one key, however often asked, and once more under another."""
@@ -244,7 +244,7 @@ class FakeGateway:
             self._book.forbidden.add(charge.reference.payment_id)
             return ReversalRefused("HTTP_400")
         if reach.reply in {Reply.UNDONE, Reply.BUSY}:
-            await self._rejoin_shared_store(reach.reply, reach.answers_s)
+            await self._answer_after(reach.reply, reach.answers_s)
             code = "HTTP_409" if reach.reply is Reply.BUSY else "HTTP_502"
             return Undecided(Pending.UNREACHABLE, code)
         if charge.stand(self._book.now()) is not Stand.CAPTURED:
@@ -256,7 +256,7 @@ class FakeGateway:
             await self._sleep(reach.answers_s)
             return Undecided(Pending.STILL_PENDING, "REFUND_PENDING")
         done = charge.given_back.setdefault(key, (f"{transaction_ref}-back-{len(charge.given_back) + 1}", amount_minor))
-        await self._rejoin_shared_store(reach.reply, reach.answers_s)
+        await self._answer_after(reach.reply, reach.answers_s)
         if reach.reply not in {Reply.TOLD, Reply.TAKEN_ON} or done[1] != amount_minor:
             return Undecided(Pending.UNREACHABLE, "CONNECTION_RESET")
         return Reversed(done[0])
@@ -264,7 +264,7 @@ class FakeGateway:
     async def close(self) -> None:
         """Hold nothing."""
 
-    async def _rejoin_shared_store(self, reply: Reply, answers_s: float) -> None:
+    async def _answer_after(self, reply: Reply, answers_s: float) -> None:
         """Wait for what comes back; raises where the adapter does."""
         await self._sleep(FOR_EVER_S if reply is Reply.LOST else answers_s)
         if reply is Reply.CRASHED:

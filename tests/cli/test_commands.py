@@ -193,7 +193,7 @@ class TestPaymentWhy:
 
     def test_names_the_breakers_that_were_not_simply_closed(self, pgw: Pgw, stub: Stub) -> None:
         known = {"icici": {"state": "CLOSED", "admission": 0.37}, "axis": {"state": "HALF_OPEN", "admission": 1.0}}
-        stub.answer(f"GET {PATH}/routing-decision", documents.decision(admissions=known))
+        stub.answer(f"GET {PATH}/routing-decision", documents.decision(standings=known))
         told = pgw("payment", "why", PAYMENT_ID).out.splitlines()
         at = told.index("breaker     axis: HALF_OPEN")
         assert told[at + 1] == "breaker     icici: CLOSED, coming back with 37% of its payments"
