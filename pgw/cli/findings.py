@@ -24,7 +24,7 @@ BEHIND_AFTER_S = 60.0
 """Events are counted within a second; what waits so long waits for somebody to do something."""
 
 
-def found(check: str, status: str, detail: str) -> Row:
+def finding(check: str, status: str, detail: str) -> Row:
     """Return one finding. A library's words are in some of them, so secrets are masked here."""
     return {"check": check, "status": status, "detail": masked(detail)}
 
@@ -33,14 +33,14 @@ def of_redis(settings: Settings) -> Iterator[Row]:
     """Look at Redis: whether it answers, can be relied on, and is caught up with."""
     if settings.redis_url is None:
         if not settings.on_sqlite:
-            yield found("redis", NOTE, "breakers and metrics are in process: set REDIS_URL before a second server")
+            yield finding("redis", NOTE, "breakers and metrics are in process: set REDIS_URL before a second server")
         return
     from pgw.core.ports import HotUnavailable  # noqa: PLC0415  # msgspec
 
     try:
         about, state, lag = asyncio.run(_answered(settings))
     except HotUnavailable as fault:
-        yield found("redis", PROBLEM, f"{settings.redis_place} does not answer ({fault}): is it running?")
+        yield finding("redis", PROBLEM, f"{settings.redis_place} does not answer ({fault}): is it running?")
         return
     yield _redis(settings, about)
     yield _stream(settings, state, lag)
@@ -67,26 +67,26 @@ def _redis(settings: Settings, about: dict[str, str]) -> Row:
     version, policy = about.get("redis_version", "unknown"), about.get("maxmemory_policy")
     numbers = tuple(int(each) for each in version.split(".")[:2] if each.isdecimal())
     if numbers < OLDEST_REDIS:
-        return found("redis", PROBLEM, f"{settings.redis_place} is version {version}: 6.2 is the oldest that will do")
+        return finding("redis", PROBLEM, f"{settings.redis_place} is version {version}: 6.2 is the oldest that will do")
     if policy is None:
-        return found(
+        return finding(
             "redis", NOTE, f"version {version}; it does not tell its maxmemory-policy, which must be noeviction"
         )
     if policy != KEEPS_ALL:
         way = "run 'redis-cli CONFIG SET maxmemory-policy noeviction'"
-        return found("redis", PROBLEM, f"its maxmemory-policy {policy} may drop events and breakers: {way}")
-    return found("redis", FINE, f"{settings.redis_place}, version {version}, {KEEPS_ALL}")
+        return finding("redis", PROBLEM, f"its maxmemory-policy {policy} may drop events and breakers: {way}")
+    return finding("redis", FINE, f"{settings.redis_place}, version {version}, {KEEPS_ALL}")
 
 
 def _stream(settings: Settings, state: "StreamState | None", lag: "Lag | None") -> Row:
     if state is None or lag is None:
         way = "the next relay, of 'pgw serve' or 'pgw worker metrics', begins it from the ledger"
-        return found("stream", NOTE, f"{settings.stream_key} is not there: {way}")
+        return finding("stream", NOTE, f"{settings.stream_key} is not there: {way}")
     told = f"{settings.stream_key} at {state.top}: {lag.waiting} not delivered, {lag.pending} not counted yet"
     idle_s = lag.oldest_idle_ms / 1000
     if lag.waiting + lag.pending and idle_s > BEHIND_AFTER_S:
-        return found("stream", PROBLEM, f"{told}, the oldest for {span(idle_s)}: run 'pgw worker metrics'")
-    return found("stream", FINE, told)
+        return finding("stream", PROBLEM, f"{told}, the oldest for {span(idle_s)}: run 'pgw worker metrics'")
+    return finding("stream", FINE, told)
 
 
 def of_outbox(settings: Settings, *, is_served: bool) -> Iterator[Row]:
@@ -101,24 +101,24 @@ def of_outbox(settings: Settings, *, is_served: bool) -> Iterator[Row]:
         with engine.connect() as connection:
             outbox = status(connection)
     except DBAPIError as fault:
-        yield found("outbox", PROBLEM, f"cannot be read ({type(fault.orig).__name__}): is the database running?")
+        yield finding("outbox", PROBLEM, f"cannot be read ({type(fault.orig).__name__}): is the database running?")
         return
     finally:
         engine.dispose()
     yield _waiting(outbox, now(), must_move=is_served or not settings.on_sqlite)
     if outbox.dead:
-        yield found("outbox:dead", PROBLEM, f"{outbox.dead} events could not be counted: see 'pgw outbox dead'")
+        yield finding("outbox:dead", PROBLEM, f"{outbox.dead} events could not be counted: see 'pgw outbox dead'")
 
 
 def _waiting(outbox: "OutboxStatus", at: datetime, *, must_move: bool) -> Row:
     if outbox.oldest_at is None:
-        return found("outbox", FINE, f"nothing waits, {outbox.last_published} events published")
+        return finding("outbox", FINE, f"nothing waits, {outbox.last_published} events published")
     age_s = (at - outbox.oldest_at).total_seconds()
     events = "event waits" if outbox.waiting == 1 else "events wait"
     told = f"{outbox.waiting} {events}, the oldest for {span(max(age_s, 0.0))}"
     if age_s <= BEHIND_AFTER_S:
-        return found("outbox", FINE, told)
-    return found(
+        return finding("outbox", FINE, told)
+    return finding(
         "outbox", PROBLEM if must_move else NOTE, f"{told}: 'pgw serve' or 'pgw worker metrics' publishes them"
     )
 
@@ -133,9 +133,9 @@ def of_operator_commands(breakers: Iterable[Row]) -> Iterator[Row]:
         name = breaker_of(row)
         warning = contradicted(row)
         if warning:
-            yield found(f"breaker:{name}", PROBLEM, warning)
+            yield finding(f"breaker:{name}", PROBLEM, warning)
             continue
         end = f"until {timestamp(order['expires_at'], 0)} (in {left(order['expires_at'], at)})"
         way = f"'pgw breaker clear {row['gateway_id']} {row['payment_method']}' ends it"
         detail = f"{named(order['state'])[2:].lower()} by {order['actor']} ({order['reason']}) {end}: {way}"
-        yield found(f"breaker:{name}", NOTE, detail)
+        yield finding(f"breaker:{name}", NOTE, detail)

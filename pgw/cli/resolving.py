@@ -26,8 +26,8 @@ class ManualDecision:
     yes: bool
 
     @property
-    def order(self) -> OperatorCommand:
-        """Write it as an order that production has to agree to."""
+    def command(self) -> OperatorCommand:
+        """Write it as a command that production has to confirm."""
         options = (("--evidence", self.evidence), ("--attempt", self.attempt))
         return OperatorCommand(
             command=(
@@ -75,12 +75,12 @@ def _evidence(text: str | None) -> Any:
 
 def resolved(api: ApiClient, payment: Row, said: ManualDecision, columns: tuple[Column, ...]) -> Screen:
     """Send a word and show what it made of the payment."""
-    order, reason = said.order, said.reason
-    if not order.is_complete:
+    command, reason = said.command, said.reason
+    if not command.is_complete:
         environment = environment_of(api)
         if environment != DEVELOPMENT:
             say(_at_stake(payment, said, environment))
-        reason = reason_of(order, environment) or reason
+        reason = reason_of(command, environment) or reason
     path = f"/payments/{payment['payment_id']}/resolve"
     document = api.call("POST", path, body=said.body(reason)).document
     return Screen(

@@ -24,7 +24,7 @@ class Double:
     def __init__(self, gateway_id: str, book: SandboxBook, clock: Clock, latency_ms: int, seed: str) -> None:
         self._clock = clock
         self._well = SandboxBehaviour(latency_ms=latency_ms)
-        self._sandbox = SandboxGateway(gateway_id, book, clock, self._told, seed)
+        self._sandbox = SandboxGateway(gateway_id, book, clock, self._published, seed)
         self.fault: DrillKind | None = None
         self.trouble: str | None = None
 
@@ -64,7 +64,7 @@ class Double:
     async def close(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _told(self, _gateway_id: str, _method: Method) -> SandboxBehaviour:
+    def _published(self, _gateway_id: str, _method: Method) -> SandboxBehaviour:
         return BROWNED_OUT if self.fault is DrillKind.BROWNOUT else self._well
 
 

@@ -30,7 +30,7 @@ from pgw.drill.scorecard import (
     recovered_after,
     score,
 )
-from pgw.drill.stage import ACTOR, DrillOrder, Stage, staged
+from pgw.drill.stage import ACTOR, DrillRequest, Stage, staged
 
 SKIP_S, MOST_SKIPS = 300.0, 24
 """The clock is moved on by so much at a time, and at most for two hours, until every payment has its end."""
@@ -51,13 +51,13 @@ LOOK_AGAIN_S = 0.6
 Tell = Callable[[str], None]
 
 
-def drill(order: DrillOrder, tell: Tell) -> Scorecard:
+def drill(order: DrillRequest, tell: Tell) -> Scorecard:
     """Run one drill; `tell` hears of its course. Raises PgwError for every reason it cannot be run."""
     with TemporaryDirectory(prefix="pgw-drill-") as folder, _quiet():
         return asyncio.run(_drill(order, Path(folder), tell))
 
 
-async def _drill(order: DrillOrder, folder: Path, tell: Tell) -> Scorecard:
+async def _drill(order: DrillRequest, folder: Path, tell: Tell) -> Scorecard:
     clock = MovableClock()
     now = clock.now()
     real = as_served(order.configuration, now)

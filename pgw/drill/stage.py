@@ -26,7 +26,7 @@ from pgw.workers.embedded import loops, pipeline_of
 ACTOR = "pgw drill"
 
 
-class DrillOrder(Struct, frozen=True, kw_only=True):
+class DrillRequest(Struct, frozen=True, kw_only=True):
     """What is asked for. `configuration`: the real one, as it was read; None: there is none, the seed's is taken."""
 
     kind: DrillKind
@@ -40,7 +40,7 @@ class DrillOrder(Struct, frozen=True, kw_only=True):
 class Stage(Struct, frozen=True, kw_only=True):
     """Everything a drill plays on."""
 
-    order: DrillOrder
+    order: DrillRequest
     runtime: Runtime
     clock: MovableClock
     double: Double | None
@@ -52,7 +52,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def staged(
-    order: DrillOrder,
+    order: DrillRequest,
     folder: Path,
     clock: MovableClock,
     copy: Snapshot,

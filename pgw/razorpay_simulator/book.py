@@ -148,7 +148,7 @@ class SimulatorBook:
         if amount > left:
             raise invalid("The refund amount provided is greater than amount captured", "amount")
         refund = SimulatedRefund(self._id("rfnd"), payment, amount, asked, self._now())
-        payment.give_back(refund)
+        payment.refund(refund)
         if key is not None:
             self._refunds[key] = (payment_id, asked, refund)
         return refund

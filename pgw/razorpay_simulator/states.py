@@ -166,7 +166,7 @@ class SimulatedPayment:
         assert self.amount == self.order.asked.amount, "never more is captured than was ordered"
         self.status, self.captured_at = SimulatedStatus.CAPTURED, moment
 
-    def give_back(self, refund: SimulatedRefund) -> None:
+    def refund(self, refund: SimulatedRefund) -> None:
         """Return captured money, in part or all of it."""
         assert self.status is SimulatedStatus.CAPTURED, "only captured money is refunded"
         self.refunds.append(refund)

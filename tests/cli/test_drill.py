@@ -8,17 +8,17 @@ from msgspec import structs
 
 from pgw.cli.exits import Exit
 from pgw.drill.scorecard import Scorecard
-from pgw.drill.stage import DrillOrder
+from pgw.drill.stage import DrillRequest
 from tests.cli.conftest import Pgw
 from tests.drill.cards import CARD
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> list[DrillOrder]:
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[DrillRequest]:
     """Run no drill, and keep what was ordered."""
-    kept: list[DrillOrder] = []
+    kept: list[DrillRequest] = []
 
-    def drilled(order: DrillOrder, _: object) -> Scorecard:
+    def drilled(order: DrillRequest, _: object) -> Scorecard:
         kept.append(order)
         return CARD
 
@@ -26,7 +26,7 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> list[DrillOrder]:
     return kept
 
 
-def test_production_refuses(pgw: Pgw, orders: list[DrillOrder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_refuses(pgw: Pgw, orders: list[DrillRequest], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGW_ENV", "production")
     ended = pgw("drill", "outage")
     assert (ended.code, ended.out, ended.err.count("\n")) == (Exit.REFUSED, "", 1)
@@ -35,7 +35,7 @@ def test_production_refuses(pgw: Pgw, orders: list[DrillOrder], monkeypatch: pyt
 
 
 def test_without_a_ledger_it_is_the_seed_and_with_one_its_configuration(
-    pgw: Pgw, orders: list[DrillOrder], home: Path, request: pytest.FixtureRequest
+    pgw: Pgw, orders: list[DrillRequest], home: Path, request: pytest.FixtureRequest
 ) -> None:
     assert pgw("drill", "outage").code == Exit.DONE
     assert not home.exists()

@@ -17,7 +17,7 @@ from pgw.core.ledger.engine.ledger import OpenLedger
 from pgw.core.ledger.gauges import gauges
 from pgw.core.ledger.outbox import REQUEUED
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.ledger.violations import FoundBy, opened
+from pgw.core.ledger.violations import DetectedBy, opened
 from pgw.core.payment.payment import Status
 from tests.contracts.aged import MINUTE, PAYMENTS, auditors, do, on, set_status
 from tests.doubles import NOON, VirtualClock
@@ -40,7 +40,7 @@ def test_events_are_judged_with_the_payments_they_tell_of(aged: str, hand: Engin
         do(hand, delete(outbox).where(outbox.c.position == place))
         assert await auditor.step() == 1
         (found,) = await ledger.read(opened)
-        assert (found.invariant, found.seen_in) == ("I8", FoundBy.EVENTS)
+        assert (found.invariant, found.seen_in) == ("I8", DetectedBy.EVENTS)
         do(hand, insert(outbox).values(event=row["event"], published=row["published"]))
         clock.advance(5)
         await auditor.step()

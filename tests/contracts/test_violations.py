@@ -11,8 +11,8 @@ from pgw.core.ledger.tables import payments, violations
 from pgw.core.ledger.violations import (
     CLEAR,
     OPEN,
-    FoundBy,
-    FoundViolation,
+    DetectedBy,
+    DetectedViolation,
     ViolationCount,
     clearing,
     open_of,
@@ -100,7 +100,7 @@ def test_an_older_look_neither_opens_nor_clears_what_a_newer_one_has_seen(databa
     """Looks of several processes are written in any order; the later look is right."""
 
     async def scenario(ledger: OpenLedger, _: VirtualClock) -> None:
-        found = FoundViolation(Violation("I1", None, "2 captures are booked"), FoundBy.ROWS)
+        found = DetectedViolation(Violation("I1", None, "2 captures are booked"), DetectedBy.ROWS)
         at = [NOON + timedelta(seconds=each) for each in range(5)]
         each = open_of(found, at[1])
         assert await ledger.commit(OPEN, opening(found, at[1])) is True

@@ -40,7 +40,7 @@ def test_a_leave_that_was_not_used_is_there_again() -> None:
     pace = EnquiryRateLimit()
     for _ in range(5 * BURST):
         assert pace.take("g", "verify", 0.0)
-        pace.give_back("g", "verify", 0.0)
+        pace.put_back("g", "verify", 0.0)
 
 
 def test_a_silent_gateway_rests_for_longer_each_time_and_is_tried_by_one() -> None:
@@ -79,5 +79,5 @@ def test_a_trial_that_came_to_nothing_leaves_the_next_one_its_turn() -> None:
     pace = EnquiryRateLimit()
     _silent(pace)
     assert pace.take("g", "verify", SHORTEST_BACK_OFF_S)
-    pace.give_back("g", "verify", SHORTEST_BACK_OFF_S)
+    pace.put_back("g", "verify", SHORTEST_BACK_OFF_S)
     assert pace.take("g", "watch", SHORTEST_BACK_OFF_S)

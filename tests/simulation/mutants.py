@@ -44,7 +44,7 @@ def _nobody_watches(patch: pytest.MonkeyPatch) -> None:
     def over(_: object, until: datetime, now: datetime) -> Wait:
         return Wait(MonitorState.OVER if now >= until else MonitorState.WATCHING)
 
-    patch.setattr(watch, "look", over)
+    patch.setattr(watch, "judge_late", over)
 
 
 def _each_try_of_a_reversal_is_another(patch: pytest.MonkeyPatch) -> None:
@@ -59,8 +59,8 @@ def _each_try_of_a_reversal_is_another(patch: pytest.MonkeyPatch) -> None:
 def _one_absence_is_enough(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("pgw.core.verification.enquiry.ABSENT_APART", timedelta())
     patch.setattr("pgw.core.verification.enquiry.ABSENT_AFTER", timedelta())
-    patch.setattr(watch, "watch_of", None, raising=False)
-    patch.setattr(verify, "watch_of", lambda *_: None)
+    patch.setattr(watch, "monitor_of", None, raising=False)
+    patch.setattr(verify, "monitor_of", lambda *_: None)
 
 
 def _any_amount_will_do(patch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def money_in_review_is_booked_again(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(watch, "due_monitors", listed)
     patch.setattr(watches, "_is_booked", lambda _: false())
-    patch.setattr(watch, "FIND_MONEY", replace(watches.BOOK_LATE_CAPTURE, name="find_money_anyway"))
+    patch.setattr(watch, "BOOK_LATE_CAPTURE", replace(watches.BOOK_LATE_CAPTURE, name="find_money_anyway"))
 
 
 MUTANTS: Sequence[Patch] = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgw.cli.exits import CommandError, Exit, RefusedError
-from pgw.cli.findings import FINE, NOTE, PROBLEM, found, of_operator_commands, of_outbox, of_redis
+from pgw.cli.findings import FINE, NOTE, PROBLEM, finding, of_operator_commands, of_outbox, of_redis
 from pgw.cli.lazy import examples, group
 from pgw.cli.transport.client import connect
 from pgw.cli.transport.local import running_server
@@ -48,13 +48,13 @@ def _findings() -> Iterator[Row]:
     try:
         settings = load()
     except PgwError as fault:
-        yield from (found("settings", PROBLEM, each) for each in fault.detail.split("; "))
+        yield from (finding("settings", PROBLEM, each) for each in fault.detail.split("; "))
         return
     wrong = refusals(settings)
-    yield from (found("settings", PROBLEM, each) for each in wrong)
+    yield from (finding("settings", PROBLEM, each) for each in wrong)
     if not wrong:
         kind = "production" if settings.production else "development"
-        yield found("settings", FINE, f"{kind}, listens on {settings.bind_host}:{settings.bind_port}")
+        yield finding("settings", FINE, f"{kind}, listens on {settings.bind_host}:{settings.bind_port}")
     ledger = _ledger(settings)
     yield ledger
     yield from of_redis(settings)
@@ -68,12 +68,12 @@ def _ledger(settings: Settings) -> Row:
         status = existing_store(settings)
     except CommandError as absent:
         # What an embedded ledger lacks, the first start makes; a database that is named has to be there.
-        return found("ledger", NOTE if settings.on_sqlite else PROBLEM, str(absent))
+        return finding("ledger", NOTE if settings.on_sqlite else PROBLEM, str(absent))
     except PgwError as fault:
-        return found("ledger", PROBLEM, fault.detail)
+        return finding("ledger", PROBLEM, fault.detail)
     if not status.is_current:
-        return found("ledger", PROBLEM, behind(status))
-    return found("ledger", FINE, f"{status.database}, schema {status.current}")
+        return finding("ledger", PROBLEM, behind(status))
+    return finding("ledger", FINE, f"{status.database}, schema {status.current}")
 
 
 def _behind_the_api(settings: Settings) -> Iterator[Row]:
@@ -83,7 +83,7 @@ def _behind_the_api(settings: Settings) -> Iterator[Row]:
             checks = api.get("/ops/readiness")["checks"]
             breakers = api.get("/circuit-breaker/status")["items"]
     except (CommandError, RefusedError, PgwError) as fault:
-        yield found("server", PROBLEM, str(fault))
+        yield finding("server", PROBLEM, str(fault))
         return
     for check in checks:
         yield _check(check)
@@ -91,22 +91,22 @@ def _behind_the_api(settings: Settings) -> Iterator[Row]:
     for gateway in gateways:
         yield _gateway(gateway, settings)
     if not any(each["is_enabled"] and not each["disabled_reason"] for each in gateways):
-        yield found("gateways", PROBLEM, "none takes payments: 'pgw gateway enable NAME', or give razorpay its keys")
+        yield finding("gateways", PROBLEM, "none takes payments: 'pgw gateway enable NAME', or give razorpay its keys")
 
 
 def _check(check: Row) -> Row:
     if check["name"] == "pause":
-        return found("pause", NOTE, f"{check['detail']}: 'pgw resume' ends it")
-    return found(check["name"], FINE if check["status"] == "ok" else PROBLEM, check["detail"])
+        return finding("pause", NOTE, f"{check['detail']}: 'pgw resume' ends it")
+    return finding(check["name"], FINE if check["status"] == "ok" else PROBLEM, check["detail"])
 
 
 def _gateway(gateway: dict[str, Any], settings: Settings) -> Row:
     name = f"gateway:{gateway['gateway_id']}"
     if gateway["is_sandbox"] and gateway["is_enabled"] and settings.production:
-        return found(name, PROBLEM, f"a sandbox in production: run 'pgw gateway disable {gateway['gateway_id']}'")
+        return finding(name, PROBLEM, f"a sandbox in production: run 'pgw gateway disable {gateway['gateway_id']}'")
     if not gateway["disabled_reason"]:
-        return found(name, FINE, "takes payments")
+        return finding(name, FINE, "takes payments")
     way = (
         WAY_TO_RAZORPAY if "RAZORPAY" in gateway["disabled_reason"] else f"'pgw gateway enable {gateway['gateway_id']}'"
     )
-    return found(name, NOTE, f"disabled ({gateway['disabled_reason']}): {way}")
+    return finding(name, NOTE, f"disabled ({gateway['disabled_reason']}): {way}")

@@ -96,9 +96,9 @@ def _drilled(kind: str, gateway: str | None, *, redis: str | None = None, fast: 
     configuration = _configuration(settings)
     from pgw.drill import run  # noqa: PLC0415  # sqlalchemy
     from pgw.drill.scenario import DrillKind, timing_of  # noqa: PLC0415  # msgspec
-    from pgw.drill.stage import DrillOrder  # noqa: PLC0415  # sqlalchemy
+    from pgw.drill.stage import DrillRequest  # noqa: PLC0415  # sqlalchemy
 
-    order = DrillOrder(
+    order = DrillRequest(
         kind=DrillKind(kind),
         timing=timing_of(DrillKind(kind), fast=fast),
         configuration=configuration,
@@ -119,10 +119,10 @@ def _configuration(settings: Settings) -> "Snapshot | None":
     from pgw.core.flow.runtime.snapshot import replayed  # noqa: PLC0415  # sqlalchemy
     from pgw.core.ledger.configuration import as_of, head  # noqa: PLC0415  # sqlalchemy
 
-    def look(connection: "Connection") -> "Snapshot":
+    def current(connection: "Connection") -> "Snapshot":
         return replayed(as_of(connection, head(connection)), datetime.now(UTC))
 
-    return read(settings, look)
+    return read(settings, current)
 
 
 def screen(card: Any) -> Screen:

@@ -46,10 +46,10 @@ class InProcessTransport:
         app = create_app(settings, live=False)
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
         self._lifespan = asyncio.ensure_future(app(scope, self._inbox.get, self._outbox.put))
-        await self._tell("startup")
+        await self._lifespan_step("startup")
         return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://pgw")
 
-    async def _tell(self, word: str) -> None:
+    async def _lifespan_step(self, word: str) -> None:
         """Say one word of the lifespan and wait for its echo; a refusal to start arrives as its own sentence."""
         await self._inbox.put({"type": f"lifespan.{word}"})
         answer = await self._outbox.get()
@@ -78,5 +78,5 @@ class InProcessTransport:
 
     async def _stop(self) -> None:
         await self._client.aclose()
-        await self._tell("shutdown")
+        await self._lifespan_step("shutdown")
         await self._lifespan

@@ -43,12 +43,12 @@ class NetworkTransport:
             response = self._connection.getresponse()
             content = response.read(MAX_ANSWER_BYTES)
         except TimeoutError as error:
-            raise self._silent(method, target, f"did not answer within {ANSWER_TIMEOUT_S:.0f} s") from error
+            raise self._no_answer(method, target, f"did not answer within {ANSWER_TIMEOUT_S:.0f} s") from error
         except (http.client.HTTPException, OSError) as error:
-            raise self._silent(method, target, "closed the connection without an answer") from error
+            raise self._no_answer(method, target, "closed the connection without an answer") from error
         return RawAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
 
-    def _silent(self, method: str, target: str, how: str) -> CommandError:
+    def _no_answer(self, method: str, target: str, how: str) -> CommandError:
         self.close()
         path = target.partition("?")[0]
         open_end = "" if method == "GET" else "; look whether it was done before you repeat it"

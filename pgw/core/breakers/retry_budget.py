@@ -28,18 +28,18 @@ class RetryBudget:
 
     def deposit(self, now: float) -> None:
         """Count one first attempt on the gateway."""
-        self._turn(int(now))
+        self._rotate(int(now))
         self._slots[self._second % SECONDS] += _FIRST_ATTEMPT
 
     def withdraw(self, now: float) -> bool:
         """Pay for one fallback away from the gateway; False: there is not enough."""
-        self._turn(int(now))
+        self._rotate(int(now))
         if sum(self._slots) + _FLOOR < _FALLBACK:
             return False
         self._slots[self._second % SECONDS] -= _FALLBACK
         return True
 
-    def _turn(self, second: int) -> None:
+    def _rotate(self, second: int) -> None:
         """Let go of the slots whose time has passed."""
         for passed in range(max(self._second + 1, second - SECONDS + 1), second + 1):
             self._slots[passed % SECONDS] = 0

@@ -149,7 +149,7 @@ class EventScan:
     events: int = 0
     only_counts: bool = False
 
-    def hear(self, place: int, published: int | None, event: Event, *, is_dead: bool) -> None:
+    def add(self, place: int, published: int | None, event: Event, *, is_dead: bool) -> None:
         """Take one event."""
         self.events += 1
         self.newest_at = max(self.newest_at, event.occurred_at)
@@ -196,7 +196,7 @@ def scan(connection: Connection, heard: EventScan, position: int, limit: int = E
     )
     for place, published, text, dead_reason in connection.execute(query):
         with suppress(ValueError, *MALFORMED):
-            heard.hear(place, published, msgspec.json.decode(text, type=Event), is_dead=dead_reason is not None)
+            heard.add(place, published, msgspec.json.decode(text, type=Event), is_dead=dead_reason is not None)
     return position + limit
 
 

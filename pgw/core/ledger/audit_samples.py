@@ -26,7 +26,7 @@ from pgw.core.ledger.audit_reads import (
 )
 from pgw.core.ledger.outbox import MAX_DEAD, REQUEUED, occurred_at
 from pgw.core.ledger.tables import gateway_metrics, outbox, payments
-from pgw.core.ledger.violations import FoundBy, FoundViolation
+from pgw.core.ledger.violations import DetectedBy, DetectedViolation
 from pgw.core.money.audit_rows import EventRow, PaymentRows
 from pgw.core.money.invariants import check
 from pgw.malformed import MALFORMED
@@ -56,7 +56,7 @@ class SampledPayment:
     """A payment that was looked at, and what is wrong; without `by_events` only its rows were."""
 
     payment_id: str
-    found: tuple[FoundViolation, ...]
+    found: tuple[DetectedViolation, ...]
     by_events: bool
 
 
@@ -68,7 +68,7 @@ def sampled(connection: Connection, since: datetime) -> Sequence[SampledPayment]
         looked = [_checked(case, told.get(case.payment.payment_id)) for case in found]
         # Not all events of a payment need to stand near: what looks wrong is looked for everywhere they may.
         suspects = [
-            place for place, each in enumerate(looked) if any(it.seen_in is FoundBy.EVENTS for it in each.found)
+            place for place, each in enumerate(looked) if any(it.seen_in is DetectedBy.EVENTS for it in each.found)
         ]
         for number, place in enumerate(suspects):
             events = _everywhere(reading, found[place]) if number < CONFIRMED else None
@@ -84,10 +84,10 @@ def sampled_again(connection: Connection, payment_ids: Sequence[str]) -> Sequenc
 
 def _checked(case: PaymentRows, events: Sequence[EventRow] | None) -> SampledPayment:
     by_rows = check(case)
-    found = [FoundViolation(each, FoundBy.ROWS) for each in by_rows]
+    found = [DetectedViolation(each, DetectedBy.ROWS) for each in by_rows]
     if events is not None:
         both = check(msgspec.structs.replace(case, events=events))
-        found += [FoundViolation(each, FoundBy.EVENTS) for each in both if each not in by_rows]
+        found += [DetectedViolation(each, DetectedBy.EVENTS) for each in both if each not in by_rows]
     return SampledPayment(case.payment.payment_id, tuple(found), by_events=events is not None)
 
 
@@ -169,7 +169,7 @@ def countable(connection: Connection, now: datetime, since: datetime | None = No
 
 def compared(
     connection: Connection, minute: datetime, heard: EventScan, first: int, last: int
-) -> Sequence[FoundViolation] | None:
+) -> Sequence[DetectedViolation] | None:
     """Compare what is written of a minute with its events, which stand between two positions.
 
     None where these cannot decide it: one of them is not published yet, or was put into the outbox once more, so that
@@ -186,4 +186,4 @@ def compared(
     if is_late or any(minute <= each < minute + MINUTE for each in moments if each is not None):
         return None
     written = minutes_written(connection, minute, minute + MINUTE)
-    return [FoundViolation(each, FoundBy.METRICS, minute) for each in recounted(written, heard.minutes)]
+    return [DetectedViolation(each, DetectedBy.METRICS, minute) for each in recounted(written, heard.minutes)]

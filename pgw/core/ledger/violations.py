@@ -78,7 +78,7 @@ CLEAR = Phase(
 """Notes that a violation no longer holds; lost when it is cleared already, or was found again since that look."""
 
 
-class FoundBy(StrEnum):
+class DetectedBy(StrEnum):
     """What has to be read to see whether a violation still holds."""
 
     ROWS = "rows"
@@ -86,11 +86,11 @@ class FoundBy(StrEnum):
     METRICS = "metrics"
 
 
-class FoundViolation(Struct, frozen=True):
+class DetectedViolation(Struct, frozen=True):
     """A violation as a look found it; `minute` where it is one of the metrics."""
 
     violation: Violation
-    seen_in: FoundBy
+    seen_in: DetectedBy
     minute: datetime | None = None
 
     @property
@@ -119,7 +119,7 @@ class ViolationCount(Struct, frozen=True):
     open: int = 0
 
 
-def open_of(found: FoundViolation, found_at: datetime) -> Open:
+def open_of(found: DetectedViolation, found_at: datetime) -> Open:
     """Return a violation as it is kept; `found_at` is when the look began that found it."""
     return Open(
         digest=found.digest,
@@ -132,7 +132,7 @@ def open_of(found: FoundViolation, found_at: datetime) -> Open:
     )
 
 
-def opening(found: FoundViolation, found_at: datetime) -> Item:
+def opening(found: DetectedViolation, found_at: datetime) -> Item:
     """Lay the item of OPEN out."""
     return {**msgspec.structs.asdict(open_of(found, found_at)), "times_found": 1}
 

@@ -61,7 +61,7 @@ class EnquiryRateLimit:
             silence.is_tried, silence.until = True, now + silence.rest_s
         return True
 
-    def give_back(self, gateway_id: str, purpose: str, now: float) -> None:
+    def put_back(self, gateway_id: str, purpose: str, now: float) -> None:
         """Return a leave that was not used."""
         self._buckets[gateway_id, purpose].tokens += 1.0
         silence = self._silences[gateway_id]

@@ -10,7 +10,7 @@ from pgw.server.routes.overrides import CommandQuery, CommandResponse, PreviewRe
 from pgw.server.routes.pause import PauseResponse
 
 
-def _order(action: str, summary: str, *refusals: Code) -> Operation:
+def _command(action: str, summary: str, *refusals: Code) -> Operation:
     """Describe one of the orders a breaker takes, which differ in little."""
     return Operation(
         method="post",
@@ -68,17 +68,17 @@ STEERING = (
         who=Who.READER,
         answers={200: BreakerList},
     ),
-    _order(
+    _command(
         "force-open",
         "Send a gateway no more payments of a method until a set time; with `dry_run` tell what that would do",
         Code.REASON_REQUIRED,
     ),
-    _order(
+    _command(
         "force-close",
         "Send a gateway payments of a method whatever its breaker says; with `dry_run` tell what that would do",
         Code.REASON_REQUIRED,
     ),
-    _order("clear", "End what was forced; with `dry_run` tell what that would do"),
+    _command("clear", "End what was forced; with `dry_run` tell what that would do"),
     Operation(
         method="get",
         path="/circuit-breaker/history",

@@ -15,7 +15,7 @@ from pgw.core.routing.plan import HOT_LIMIT, SNAPSHOT_LIMIT
 from pgw.server.at_risk import money_checks
 from pgw.server.http.codec import json_answer
 from pgw.server.http.guards import admin, runtime_of
-from pgw.server.look import ReadinessCheck, State
+from pgw.server.readiness_check import ReadinessCheck, State
 from pgw.server.routes.pause import in_force
 from pgw.workers.loop import Loop
 

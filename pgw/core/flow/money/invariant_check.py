@@ -11,8 +11,8 @@ from pgw.core.ledger.violations import (
     CLEAR,
     MAX_OPEN,
     OPEN,
-    FoundBy,
-    FoundViolation,
+    DetectedBy,
+    DetectedViolation,
     Open,
     clearing,
     open_of,
@@ -82,7 +82,7 @@ class InvariantCheck:
         again = [
             each
             for each in known.values()
-            if each.payment_id in sample and (each.seen_in != FoundBy.EVENTS or sample[each.payment_id].by_events)
+            if each.payment_id in sample and (each.seen_in != DetectedBy.EVENTS or sample[each.payment_id].by_events)
         ]
         return await self._settle([each for payment in payments for each in payment.found], again, known, began)
 
@@ -97,7 +97,7 @@ class InvariantCheck:
         return await self._settle(found, [each for each in known.values() if each.minute == minute], known, began)
 
     async def _settle(
-        self, found: Sequence[FoundViolation], again: Iterable[Open], known: Known, began: datetime
+        self, found: Sequence[DetectedViolation], again: Iterable[Open], known: Known, began: datetime
     ) -> int:
         """Open what is new and, of what was checked `again`, clear what no longer holds; return how many are new."""
         violated = {each.digest: each for each in found}
@@ -112,7 +112,7 @@ class InvariantCheck:
                 known[digest] = open_of(one, began)
         return fresh
 
-    async def _open(self, found: FoundViolation, began: datetime) -> bool:
+    async def _open(self, found: DetectedViolation, began: datetime) -> bool:
         """Open a violation, and log it unless another process has opened it."""
         won = await self._ledger.commit(OPEN, opening(found, began))
         if not won:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from pgw.core.ledger.audit_reads import EventScan, last_position, position_since, scan
 from pgw.core.ledger.audit_samples import MINUTE, compared, countable
-from pgw.core.ledger.violations import FoundViolation
+from pgw.core.ledger.violations import DetectedViolation
 from pgw.core.ports import Clock, Ledger
 
 RECOUNT_EVERY = timedelta(minutes=1)
@@ -47,7 +47,7 @@ class Recount:
         self._next_at: datetime | None = None
         self._begun = 0
 
-    async def step(self, wrong: Sequence[datetime]) -> tuple[datetime, Sequence[FoundViolation]] | None:
+    async def step(self, wrong: Sequence[datetime]) -> tuple[datetime, Sequence[DetectedViolation]] | None:
         """Read a page; at the end of a minute return it with its violations, unless they cannot be determined.
 
         `wrong`: minutes with an open violation. Raises LedgerUnavailable; the minute begins again then.

@@ -69,7 +69,7 @@ async def round_of(deps: Dependencies, purpose: str, read: Read[D], handle: Call
                     log.exception("%s: payment %s attempt %d", purpose, each.payment_id, each.attempt_number)
                     return True
                 if not taken_on:
-                    deps.pace.give_back(each.gateway_id, purpose, deps.clock.elapsed())
+                    deps.pace.put_back(each.gateway_id, purpose, deps.clock.elapsed())
                 return taken_on
 
         done += sum(await asyncio.gather(*(one(each) for each in found)))

@@ -248,9 +248,9 @@ class Writer:
 
     def _answer(self, batch: Sequence[Waiter], fates: Sequence[Fate]) -> None:
         if batch:
-            self._loop.call_soon_threadsafe(self._tell, list(zip(batch, fates, strict=True)))
+            self._loop.call_soon_threadsafe(self._wake, list(zip(batch, fates, strict=True)))
 
-    def _tell(self, fates: Sequence[tuple[Waiter, Fate]]) -> None:
+    def _wake(self, fates: Sequence[tuple[Waiter, Fate]]) -> None:
         self._unanswered -= len(fates)
         for waiter, fate in fates:
             future = waiter.fate if waiter.late is None else waiter.late
