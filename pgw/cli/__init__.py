@@ -1,1 +1,1 @@
-"""The command line: one door onto the HTTP contract, for operators and scripts."""
+"""The command line: one client of the HTTP contract, for operators and scripts."""

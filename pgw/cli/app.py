@@ -133,7 +133,7 @@ def run(arguments: list[str]) -> int:
         return exit_of(error.code)
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # the last door: a person sees a line, a developer the traceback
+    except Exception as error:  # noqa: BLE001  # the outermost handler: operators see a line, developers the traceback
         return _unexpected(error)
 
 
@@ -160,5 +160,5 @@ def _unexpected(error: Exception) -> int:
 def main() -> None:
     """Run `pgw` with the arguments it was called with."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text files at a door
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text files here
     sys.exit(run(sys.argv[1:]))

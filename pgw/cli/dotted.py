@@ -14,7 +14,7 @@ TABLES = {
     "amount_fit": ("GATEWAY", "BAND"),
     "time": ("GATEWAY",),
 }
-"""Members that are tables: they hold what somebody set, so an entry that is not there may still be named."""
+"""Members that are tables: they hold what operators set, so an entry that is not there may still be named."""
 
 WHOLE = 1.0
 EXACT = 1e-9
@@ -33,7 +33,7 @@ def flat(document: Row, prefix: str = "") -> dict[str, Any]:
 
 
 def under(document: Row, name: str) -> dict[str, Any]:
-    """Return what a name stands for: one value, all that is under it, or None for an entry nobody set."""
+    """Return what a name stands for: one value, all that is under it, or None for an entry that is not set."""
     steps = steps_of(document, name)
     dotted = ".".join(steps)
     whole = flat(document)

@@ -1,4 +1,4 @@
-"""Refusal code or HTTP status -> exit code: the one table, and the error that carries it to the door."""
+"""Refusal code or HTTP status -> exit code: the one table, and the error that carries it to `main`."""
 
 from enum import IntEnum
 
@@ -64,7 +64,7 @@ _OF_CODE = {
     Code.OLD_SCHEMA: Exit.REFUSED,
     Code.STORE_IN_USE: Exit.REFUSED,
     Code.REASON_REQUIRED: Exit.REFUSED,
-    # A door that this command line should never have knocked at so: the two are of different versions.
+    # An address this command line should never have called so: the two are of different versions.
     Code.METHOD_NOT_ALLOWED: Exit.UNEXPECTED,
     Code.UNSUPPORTED_MEDIA_TYPE: Exit.UNEXPECTED,
     Code.INTERNAL: Exit.UNEXPECTED,

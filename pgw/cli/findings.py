@@ -21,7 +21,7 @@ PROBLEM, NOTE, FINE = "problem", "note", "ok"
 OLDEST_REDIS = (6, 2)
 KEEPS_ALL = "noeviction"
 BEHIND_AFTER_S = 60.0
-"""Events are counted within a second; what waits so long waits for somebody to do something."""
+"""Events are counted within a second; what waits so long needs an operator."""
 
 
 def finding(check: str, status: str, detail: str) -> Row:
@@ -69,9 +69,7 @@ def _redis(settings: Settings, about: dict[str, str]) -> Row:
     if numbers < OLDEST_REDIS:
         return finding("redis", PROBLEM, f"{settings.redis_place} is version {version}: 6.2 is the oldest that will do")
     if policy is None:
-        return finding(
-            "redis", NOTE, f"version {version}; it does not tell its maxmemory-policy, which must be noeviction"
-        )
+        return finding("redis", NOTE, f"version {version}; its maxmemory-policy cannot be read, and must be noeviction")
     if policy != KEEPS_ALL:
         way = "run 'redis-cli CONFIG SET maxmemory-policy noeviction'"
         return finding("redis", PROBLEM, f"its maxmemory-policy {policy} may drop events and breakers: {way}")
@@ -82,15 +80,15 @@ def _stream(settings: Settings, state: "StreamState | None", lag: "Lag | None") 
     if state is None or lag is None:
         way = "the next relay, of 'pgw serve' or 'pgw worker metrics', begins it from the ledger"
         return finding("stream", NOTE, f"{settings.stream_key} is not there: {way}")
-    told = f"{settings.stream_key} at {state.top}: {lag.waiting} not delivered, {lag.pending} not counted yet"
+    text = f"{settings.stream_key} at {state.top}: {lag.waiting} not delivered, {lag.pending} not counted yet"
     idle_s = lag.oldest_idle_ms / 1000
     if lag.waiting + lag.pending and idle_s > BEHIND_AFTER_S:
-        return finding("stream", PROBLEM, f"{told}, the oldest for {span(idle_s)}: run 'pgw worker metrics'")
-    return finding("stream", FINE, told)
+        return finding("stream", PROBLEM, f"{text}, the oldest for {span(idle_s)}: run 'pgw worker metrics'")
+    return finding("stream", FINE, text)
 
 
 def of_outbox(settings: Settings, *, is_served: bool) -> Iterator[Row]:
-    """Look at the events of the ledger: what waits to be published, and what nobody could count."""
+    """Check the events of the ledger: what waits to be published, and what could not be counted."""
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     from pgw.core.ledger.engine.store import open_engine  # noqa: PLC0415
@@ -115,16 +113,16 @@ def _waiting(outbox: "OutboxStatus", at: datetime, *, must_move: bool) -> Row:
         return finding("outbox", FINE, f"nothing waits, {outbox.last_published} events published")
     age_s = (at - outbox.oldest_at).total_seconds()
     events = "event waits" if outbox.waiting == 1 else "events wait"
-    told = f"{outbox.waiting} {events}, the oldest for {span(max(age_s, 0.0))}"
+    text = f"{outbox.waiting} {events}, the oldest for {span(max(age_s, 0.0))}"
     if age_s <= BEHIND_AFTER_S:
-        return finding("outbox", FINE, told)
+        return finding("outbox", FINE, text)
     return finding(
-        "outbox", PROBLEM if must_move else NOTE, f"{told}: 'pgw serve' or 'pgw worker metrics' publishes them"
+        "outbox", PROBLEM if must_move else NOTE, f"{text}: 'pgw serve' or 'pgw worker metrics' publishes them"
     )
 
 
 def of_operator_commands(breakers: Iterable[Row]) -> Iterator[Row]:
-    """Tell of every forced breaker until when it is; one that the rule contradicts sends money to a sick gateway."""
+    """Report every forced breaker with its end; one that the rule contradicts sends money to a failing gateway."""
     at = now()
     for row in breakers:
         order = row["override"]

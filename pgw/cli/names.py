@@ -8,7 +8,7 @@ from pgw.cli.transport.client import ApiClient
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> CommandError:
-    """Return the refusal of a name nobody has, with the nearest one that somebody has."""
+    """Return the refusal of an unknown name, with the nearest known one."""
     names = sorted(known)
     near = nearest(name.lower(), names)
     others = f"there are {', '.join(names)}" if names else "there are none"

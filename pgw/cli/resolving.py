@@ -1,4 +1,4 @@
-"""A payment, a person's word -> the order sent, once production has agreed; what it did -> a screen."""
+"""A payment, a manual decision -> the request, once production has confirmed; its effect -> a screen."""
 
 import json
 from dataclasses import dataclass

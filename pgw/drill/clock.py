@@ -12,7 +12,7 @@ class MovableClock(SystemClock):
         self.skipped_s = 0.0
 
     def now(self) -> datetime:
-        """Return the moment in UTC, ahead by what was skipped."""
+        """Return the time in UTC, ahead by what was skipped."""
         return super().now() + timedelta(seconds=self.skipped_s)
 
     def elapsed(self) -> float:

@@ -115,7 +115,7 @@ def _started(folder: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
 
 
 async def _answers(server: Server, tries: int) -> None:
-    """Wait until Redis answers, and refuse one that somebody uses: the drill empties it."""
+    """Wait until Redis answers, and refuse one that is in use: the drill empties it."""
     for left in reversed(range(tries)):
         try:
             held = int(await server.ask("DBSIZE"))

@@ -1,4 +1,4 @@
-"""ChargeOrder -> Verdict, by a double that stands in for a configured gateway and misbehaves while it is told to."""
+"""ChargeOrder -> Verdict, by a double that stands in for a configured gateway and misbehaves on command."""
 
 from pgw.core.gateways.book import SandboxBook
 from pgw.core.gateways.sandbox import FOREVER_S, OUT, SandboxGateway
@@ -10,7 +10,7 @@ from pgw.core.verification.enquiry import Finding, Pending, Reversal, Undecided
 from pgw.drill.scenario import DrillKind
 
 QUICK_MS, SLOWER_MS = 20, 80
-"""How long the drilled double and the others take: by so little it is the better one, and is gone back to."""
+"""How long the drilled double and the others take: by so little it is the better one, and is returned to."""
 
 BROWNED_OUT = SandboxBehaviour(success_rate=0.4, latency_ms=400)
 CONNECTION_LOST = Unknown("CONNECTION_LOST", Blame.GATEWAY)

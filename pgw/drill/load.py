@@ -28,7 +28,7 @@ class Load:
 
     @property
     def now(self) -> float:
-        """Return the moment in epoch seconds."""
+        """Return the time in epoch seconds."""
         return self._runtime.clock.now().timestamp()
 
     async def send(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ MERCHANT = "drill"
 
 INSTRUMENTS: dict[Method, Instrument] = {
     Method.UPI: Upi(),
-    Method.CARD: Card(token="tok_drill"),  # noqa: S106  # no secret: nobody takes it
+    Method.CARD: Card(token="tok_drill"),  # noqa: S106  # no secret: no gateway takes it
     Method.NETBANKING: Netbanking(bank_code="DRILL"),
 }
 CUSTOMER = Customer(email="drill@example.com", contact="+910000000000")
@@ -27,11 +27,11 @@ CLIENT = Client(ip="127.0.0.1", user_agent="pgw drill", referer="https://drill.e
 
 
 NEW = 0
-"""Version of a configuration that nobody has touched."""
+"""Version of a configuration that was never changed."""
 
 
 def as_served(configuration: Snapshot | None, now: datetime) -> Snapshot:
-    """Return the configuration payments would meet: one that nobody has touched is the seed's, once it is served."""
+    """Return the configuration payments would meet: one never changed is the seed's, once it is served."""
     return seed(now) if configuration is None or configuration.config_version == len(SEED) else configuration
 
 

@@ -13,7 +13,7 @@ ENDED = (Status.SUCCESS, Status.FAILURE, Status.MANUAL_REVIEW)
 
 
 def calls(connection: Connection, since: float) -> list[Call]:
-    """List the attempts made since a moment (epoch seconds), oldest first."""
+    """List the attempts made since a time (epoch seconds), oldest first."""
     query = (
         select(
             attempts.c.payment_id,
@@ -37,7 +37,7 @@ def ends(connection: Connection) -> dict[str, str]:
 
 
 def has_opened(connection: Connection, gateway_id: str, since: float) -> bool:
-    """Look whether a breaker of a gateway has opened since a moment (epoch seconds)."""
+    """Whether a breaker of a gateway has opened since a time (epoch seconds)."""
     query = select(func.count()).where(
         breaker_events.c.gateway_id == gateway_id,
         breaker_events.c.state == State.OPEN,

@@ -48,16 +48,16 @@ CLEAR_OF_IT_S = 1.0
 LOOK_AGAIN_S = 0.6
 """What the loops need to have looked at everything under the new time."""
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-def drill(order: DrillRequest, tell: Tell) -> Scorecard:
-    """Run one drill; `tell` hears of its course. Raises PgwError for every reason it cannot be run."""
+def drill(order: DrillRequest, report: Progress) -> Scorecard:
+    """Run one drill; `report` is called with its course. Raises PgwError for every reason it cannot be run."""
     with TemporaryDirectory(prefix="pgw-drill-") as folder, _quiet():
-        return asyncio.run(_drill(order, Path(folder), tell))
+        return asyncio.run(_drill(order, Path(folder), report))
 
 
-async def _drill(order: DrillRequest, folder: Path, tell: Tell) -> Scorecard:
+async def _drill(order: DrillRequest, folder: Path, report: Progress) -> Scorecard:
     clock = MovableClock()
     now = clock.now()
     real = as_served(order.configuration, now)
@@ -86,11 +86,11 @@ async def _drill(order: DrillRequest, folder: Path, tell: Tell) -> Scorecard:
         if order.kind is DrillKind.REDIS_LOSS:
             line = await stack.enter_async_context(line_to_redis(order.redis_url, folder))
         stage = await stack.enter_async_context(staged(order, folder, clock, copy, gateway_id, request, line))
-        tell(f"drill {order.kind}: {gateway_id} leads; at most {_longest_s(order.timing):.0f} s")
-        return await _play(stage, gateway_id, notes, tell)
+        report(f"drill {order.kind}: {gateway_id} leads; at most {_longest_s(order.timing):.0f} s")
+        return await _play(stage, gateway_id, notes, report)
 
 
-async def _play(stage: Stage, gateway_id: str, notes: list[str], tell: Tell) -> Scorecard:
+async def _play(stage: Stage, gateway_id: str, notes: list[str], report: Progress) -> Scorecard:
     order, load, timing = stage.order, stage.load, stage.order.timing
     await _enable(stage, stage.others, wanted=False)
     await load.send(timing.warm_s)
@@ -100,14 +100,14 @@ async def _play(stage: Stage, gateway_id: str, notes: list[str], tell: Tell) -> 
     if order.kind.is_of_a_gateway:
         await _into_a_new_slice(stage)
     fault = load.now
-    tell(f"fault: {FAULTS[order.kind]}")
+    report(f"fault: {FAULTS[order.kind]}")
     storm = await _broken(stage)
     heal = load.now
-    tell("healed")
+    report("healed")
     drilled = gateway_id if order.kind.is_of_a_gateway else None
     await _wait_for_recovery(stage, drilled, Span(calm=calm, fault=fault, heal=heal, end=heal))
     span = Span(calm=calm, fault=fault, heal=heal, end=load.now)
-    tell("settling")
+    report("settling")
     await load.finish()
     skipped_s = await _settle(stage)
     if skipped_s:
@@ -230,7 +230,7 @@ def _longest_s(timing: Timing) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let nobody read warnings about faults that were ordered."""
+    """Silence warnings about faults that were ordered."""
     loggers = [logging.getLogger(name) for name in ("pgw", "sanic", "alembic")]
     both = [each.level for each in loggers]
     for each in loggers:

@@ -25,7 +25,7 @@ from pgw.server.http.problems import Problems
 from pgw.server.routes import webhooks
 
 PER_PAYMENT = ("payment.failed", "payment.captured", "payment.authorized")
-"""Told of each payment, in the order in which it cannot have happened."""
+"""Called with each payment, in the order in which it cannot have happened."""
 
 SENDERS = 8
 ANSWER_WITHIN_S = 10.0
@@ -81,7 +81,7 @@ class Weather:
 
 
 def _event(payment_id: str, turn: int, secret: str) -> Iterator[tuple[bytes, str, bool]]:
-    """Tell of one payment: each event twice, then once with a signature of somebody else."""
+    """Send one payment's events: each twice, then once with a forged signature."""
     for event in PER_PAYMENT:
         entity = {"id": f"pay_{turn:014d}", "notes": {RECEIPT: receipt_of(Reference(payment_id, 1))}}
         moment = int(uuid.UUID(payment_id).int >> 80) // 1000

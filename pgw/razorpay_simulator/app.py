@@ -72,6 +72,6 @@ def _refused(exception: BaseException) -> Refused:
     if isinstance(exception, SanicException) and exception.status_code < FIRST_FAULT_OF_OURS:
         return invalid("The request is not valid HTTP")
     if not isinstance(exception, asyncio.CancelledError):
-        # A cancelled handler is a client that went away: nobody is there to answer.
+        # A cancelled handler is a client that went away: no client waits.
         log.error("a call failed: %s", type(exception).__name__, exc_info=exception)
     return Refused(Failure(description="The sandbox failed", code="SERVER_ERROR", source="internal"), status=500)

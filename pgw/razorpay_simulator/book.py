@@ -1,4 +1,4 @@
-"""Calls, and the time -> the book of money: who ordered, who paid, what was captured and what went back."""
+"""Calls, and the time -> the book of money: who ordered, who paid, what was captured and what was refunded."""
 
 import re
 from collections.abc import Callable

@@ -9,7 +9,7 @@ class SimulatorClock(Protocol):
     """The time, which a test moves by hand."""
 
     def now(self) -> datetime:
-        """Return the moment in UTC."""
+        """Return the time in UTC."""
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait."""

@@ -75,7 +75,7 @@ async def webhooks(request: Request) -> HTTPResponse:
 
 @blueprint.put("/sandbox/webhooks")
 async def set_webhooks(request: Request) -> HTTPResponse:
-    """Tell a server on this machine what happens from now on."""
+    """Send webhooks to a server on this machine from now on."""
     target = decode(request.body, Target)
     if loopback_of(target.url) is None:
         raise invalid("The url must be http:// to this machine, such as http://127.0.0.1:3000/webhooks/razorpay", "url")
@@ -85,7 +85,7 @@ async def set_webhooks(request: Request) -> HTTPResponse:
 
 @blueprint.delete("/sandbox/webhooks")
 async def end_webhooks(request: Request) -> HTTPResponse:
-    """Tell nobody any more."""
+    """Send no webhooks any more."""
     simulator_of(request).webhooks.publish(None)
     return answer(simulator_of(request).webhooks.document)
 

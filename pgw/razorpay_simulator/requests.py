@@ -175,7 +175,7 @@ class OrderQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RefundsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`GET /v1/payments/:id/refunds`; moments are in seconds since 1970."""
+    """`GET /v1/payments/:id/refunds`; times are in seconds since 1970."""
 
     since: int = field(name="from", default=0)
     to: int | None = None

@@ -1,4 +1,4 @@
-"""An address, faults, a way to approve -> a serving sandbox, until it is told to stop."""
+"""An address, faults, a way to approve -> a serving sandbox, until it is stopped."""
 
 import asyncio
 import ipaddress
@@ -28,7 +28,7 @@ def serve(
     approve_after_s: float | None = None,
     target: Target | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `target` is told what happens. Raises PgwError for every reason not to start."""
+    """Serve until SIGTERM or SIGINT; webhooks go to `target`. Raises PgwError for every reason not to start."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     with _listening(*_loopback(bind)) as listener, asyncio.Runner() as runner:
         sandbox = new_simulator(SystemClock(), standing=faults, approve_after_s=approve_after_s)
@@ -71,7 +71,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 async def _serve(sandbox: Simulator, listener: socket.socket, target: Target | None) -> None:
-    """Run the app until told to stop, then end at once: nothing here is worth waiting for."""
+    """Run the app until stopped, then end at once: nothing here is worth waiting for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

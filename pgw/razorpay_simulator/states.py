@@ -51,7 +51,7 @@ class SimulatedOrder:
 
     @property
     def amount_paid(self) -> int:
-        """All that was captured, even if it went back."""
+        """All that was captured, refunded or not."""
         return sum(payment.captured_amount for payment in self.payments)
 
     @property
@@ -69,8 +69,8 @@ class SimulatedOrder:
     def settle(self, now: datetime) -> None:
         """Let everything happen, in order, that time has brought by `now`: bounded, no state comes twice."""
         while due := [(each.due_at, each) for each in self.payments if each.due_at is not None and each.due_at <= now]:
-            moment, payment = min(due, key=lambda pair: pair[0])
-            payment.elapse(moment)
+            instant, payment = min(due, key=lambda pair: pair[0])
+            payment.elapse(instant)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -99,17 +99,17 @@ class SimulatedPayment:
 
     @property
     def refunded_amount(self) -> int:
-        """What went back of that."""
+        """What of that was refunded."""
         return sum(refund.amount for refund in self.refunds)
 
     @property
     def released_amount(self) -> int:
-        """What was taken from the customer, never captured, and went back by itself."""
+        """What was authorised, never captured, and returned by itself."""
         return 0 if self.released_at is None else self.amount
 
     @property
     def due_at(self) -> datetime | None:
-        """The moment at which time alone changes the state next; none when it never will."""
+        """When time alone changes the state next; none when it never will."""
         match self.status:
             case SimulatedStatus.CREATED:
                 return min(filter(None, (self.authorizes_at, self._gives_up_at)))
@@ -131,21 +131,21 @@ class SimulatedPayment:
     def _gives_up_at(self) -> datetime:
         return self.created_at + (self._collect_expiry or PATIENCE)
 
-    def elapse(self, moment: datetime) -> None:
-        """Do what was due at `moment`."""
+    def elapse(self, instant: datetime) -> None:
+        """Do what was due at `instant`."""
         if self.status is SimulatedStatus.AUTHORIZED:
-            self._release(moment)
-        elif self.authorizes_at is not None and self.authorizes_at <= moment:
-            self.authorize(moment)
+            self._release(instant)
+        elif self.authorizes_at is not None and self.authorizes_at <= instant:
+            self.authorize(instant)
         else:
             self.fail(COLLECT_EXPIRED if self._collect_expiry else TIMED_OUT)
 
     def fail(self, failure: Failure) -> None:
-        """Note that the customer did not pay, or nobody knows that he did: it may still be authorized."""
+        """Note that the customer did not pay, or that it is unknown: it may still be authorized."""
         assert self.status is SimulatedStatus.CREATED, "only a payment that waits can fail"
         self.status, self.failure = SimulatedStatus.FAILED, failure
 
-    def authorize(self, moment: datetime) -> None:
+    def authorize(self, instant: datetime) -> None:
         """Take the customer's money; of a second success for one order it goes straight back."""
         assert self.status in {SimulatedStatus.CREATED, SimulatedStatus.FAILED}, "money is taken once"
         is_second = self.order.is_taken
@@ -153,34 +153,34 @@ class SimulatedPayment:
             SimulatedStatus.AUTHORIZED,
             None,
             None,
-            moment,
+            instant,
         )
         if is_second:
-            self._release(moment)
-        elif self._captures_itself(moment):
-            self.capture(moment)
+            self._release(instant)
+        elif self._captures_itself(instant):
+            self.capture(instant)
 
-    def capture(self, moment: datetime) -> None:
+    def capture(self, instant: datetime) -> None:
         """Give the money to the merchant."""
         assert self.status is SimulatedStatus.AUTHORIZED, "money is captured once"
         assert self.amount == self.order.asked.amount, "never more is captured than was ordered"
-        self.status, self.captured_at = SimulatedStatus.CAPTURED, moment
+        self.status, self.captured_at = SimulatedStatus.CAPTURED, instant
 
     def refund(self, refund: SimulatedRefund) -> None:
         """Return captured money, in part or all of it."""
         assert self.status is SimulatedStatus.CAPTURED, "only captured money is refunded"
         self.refunds.append(refund)
-        assert self.refunded_amount <= self.captured_amount, "never more goes back than was captured"
+        assert self.refunded_amount <= self.captured_amount, "never more is refunded than was captured"
         if self.refunded_amount == self.captured_amount:
             self.status = SimulatedStatus.REFUNDED
 
-    def _release(self, moment: datetime) -> None:
-        assert self.captured_at is None, "captured money does not go back by itself"
-        self.status, self.released_at = SimulatedStatus.REFUNDED, moment
+    def _release(self, instant: datetime) -> None:
+        assert self.captured_at is None, "captured money is not returned by itself"
+        self.status, self.released_at = SimulatedStatus.REFUNDED, instant
 
-    def _captures_itself(self, moment: datetime) -> bool:
+    def _captures_itself(self, instant: datetime) -> bool:
         settings = self.order.capture
         minutes = settings.capture_options.automatic_expiry_period
         if settings.capture == "manual" or minutes is None or self.amount != self.order.asked.amount:
             return False
-        return moment <= self.created_at + timedelta(minutes=minutes)
+        return instant <= self.created_at + timedelta(minutes=minutes)

@@ -58,7 +58,7 @@ class Delivery:
 
 
 class Webhooks:
-    """Tells a target what happened. Without one nothing is told, also not later."""
+    """Sends a target what happened. Without one nothing is sent, also not later."""
 
     def __init__(self, book: SimulatorBook, clock: SimulatorClock, rng: Random) -> None:
         self._book = book
@@ -117,7 +117,7 @@ class Webhooks:
                     self._waiting.remove(each)
 
     async def _deliver(self, target: Target, each: Delivery, now: datetime) -> bool:
-        """Send one event, as often as told; return whether nothing is left to do about it."""
+        """Send one event, as often as configured; return whether nothing is left to do about it."""
         answers = [await _post(target, each) for _ in range(target.copies)]
         self.taken += sum(answers)
         self.refused += len(answers) - sum(answers)

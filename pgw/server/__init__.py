@@ -1,1 +1,1 @@
-"""The HTTP door: requests in, the flow asked, answers out; no business rules."""
+"""The HTTP API: requests in, the flow called, answers out; no business rules."""

@@ -56,7 +56,7 @@ def create_app(
     only: frozenset[str] | None = None,
     embedded_workers: bool = True,
 ) -> Sanic[Any, Any]:
-    """Build the app; its lifespan opens and closes the stores. Without `live` only the pulse runs: one command."""
+    """Build the app; its lifespan opens and closes the stores. Without `live` only the refresher runs: one command."""
     app: Sanic[Any, Any] = Sanic(
         f"pgw-{uuid.uuid4().hex}", configure_logging=False, error_handler=Problems(), request_class=HttpRequest
     )

@@ -1,4 +1,4 @@
-"""The ledger -> how much money is unsettled, as readiness tells it: unknown for long, or waiting for a person."""
+"""The ledger -> how much money is unsettled, as readiness reports it: unknown for long, or under manual review."""
 
 from sanic import Request
 

@@ -1,4 +1,4 @@
-"""What was looked at -> Look: the form in which readiness tells it."""
+"""One check of readiness -> its name, state and detail."""
 
 from typing import Literal
 

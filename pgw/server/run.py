@@ -114,7 +114,7 @@ def _prepare_store(settings: Settings) -> None:
 async def _serve(
     app: Sanic[Any, Any], settings: Settings, listener: socket.socket, gateways: frozenset[str] | None
 ) -> None:
-    """Run the app until told to stop, then drain: no new payments, answers finished, owned payments ended."""
+    """Run the app until stopped, then drain: no new payments, answers finished, background payments ended."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,7 +185,7 @@ def _enabled(gateway_id: str) -> Any:
 
 @contextmanager
 def _announced(runtime: Runtime, listener: socket.socket) -> Iterator[None]:
-    """Tell the command line of this machine where the server is, for as long as it is there."""
+    """Announce to the command line of this machine where the server is, for as long as it is there."""
     settings = runtime.settings
     path = settings.home / SERVE_FILE
     document = {
@@ -222,13 +222,13 @@ def _greet(settings: Settings, listener: socket.socket) -> None:
 
 
 async def _drain(server: Any, runtime: Runtime, within_s: float) -> None:
-    """Close the door, let payments and their answers finish, cut what is left: verification ends what was cut."""
+    """Stop listening, let payments and their answers finish, cut what is left: verification ends what was cut."""
     server.close()
     for connection in list(server.connections):
         connection.close_if_idle()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
-            # Sanic tells nobody when its last connection ends.
+            # Sanic has no signal for the end of its last connection.
             while server.connections or runtime.tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     for connection in list(server.connections):

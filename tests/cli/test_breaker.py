@@ -140,7 +140,7 @@ class TestForce:
         stub.answer("POST /circuit-breaker/clear/razorpay/UPI", so)
         ended = pgw("breaker", "clear", "razorpay", "UPI")
         assert ended.code == 0
-        assert ended.out.startswith("razorpay/UPI: already so, nobody forces it\n")
+        assert ended.out.startswith("razorpay/UPI: already so, it is not forced\n")
 
 
 class TestNames:

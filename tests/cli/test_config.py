@@ -59,7 +59,7 @@ class TestGet:
         assert stub.asked
 
     def test_what_nobody_set_says_so(self, pgw: Pgw, stub: Stub) -> None:
-        assert pgw("config", "get", "amount_fit.hdfc.lt_500").out.endswith("nobody set it: its default holds\n")
+        assert pgw("config", "get", "amount_fit.hdfc.lt_500").out.endswith("it is not set: its default holds\n")
         assert stub.asked
 
 

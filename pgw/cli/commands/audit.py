@@ -72,7 +72,7 @@ def log(
 
     before = None if cursor is None else _place(cursor)
     wanted = AuditFilter(actor, action, subject, None if since is None else _timestamp(since), before, limit + 1)
-    # One entry more than asked for tells whether there is a next page.
+    # One entry more than asked for shows whether there is a next page.
     found = read(settings, lambda connection: look(connection, wanted))
     page = found[:limit]
     following = _cursor(page[-1].place) if len(found) > limit else None
@@ -98,7 +98,7 @@ def money(
         None, "--since", metavar="TIME", help="Only payments made since then: 2h, 7d, or 2026-01-31T10:00:00Z."
     ),
 ) -> Screen:
-    """Check that nobody paid twice, or for nothing.
+    """Check that no customer paid twice, or for nothing.
 
     Looks at the ledger, and at a gateway's own list of what it moved. Changes nothing; exit code 10 when a thing is
     wrong.
@@ -138,7 +138,7 @@ def _place(cursor: str) -> "AuditCursor":
 
 
 def _timestamp(text: str, option: str = "--since") -> datetime:
-    """Read `2h` as the moment two hours ago, or a moment with its offset."""
+    """Read `2h` as the time two hours ago, or a time with its offset."""
     try:
         if ago := _AGO.fullmatch(text):
             return now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -148,5 +148,5 @@ def _timestamp(text: str, option: str = "--since") -> datetime:
     except (ValueError, OverflowError):
         pass
     raise CommandError(
-        Exit.USAGE, f"{option} must be a time such as 2h or 7d, or a moment such as 2026-01-31T10:00:00Z"
+        Exit.USAGE, f"{option} must be a time such as 2h or 7d, or a timestamp such as 2026-01-31T10:00:00Z"
     )

@@ -11,7 +11,7 @@ from pgw.cli.exits import RefusedError
 from pgw.cli.lazy import examples, group
 from pgw.cli.names import breaker_named
 from pgw.cli.transport.client import ApiClient, connect, member
-from pgw.cli.views.breakers import history as told
+from pgw.cli.views.breakers import history as history_screen
 from pgw.cli.views.breakers import status as shown
 from pgw.cli.views.durations import now, ttl_of
 from pgw.cli.views.impact import done, impact, preview_screen
@@ -37,7 +37,7 @@ def status(
     gateway: str | None = ONE_GATEWAY,
     method: str | None = ONE_METHOD,
     *,
-    watch: bool = typer.Option(False, "--watch", "-w", help="Look every second; in a pipe tell only what changes."),
+    watch: bool = typer.Option(False, "--watch", "-w", help="Look every second; in a pipe write only what changes."),
     frames: int | None = typer.Option(None, "--count", metavar="N", hidden=True, help="End after N looks."),
 ) -> Screen | Live:
     """Show where breakers stand, and who forced one until when.
@@ -94,7 +94,7 @@ def history(
             breaker_named(gateway, method, api)
     if document["next"]:
         say(f"note: there is more than these {len(document['items'])}: --limit shows up to 200")
-    return told(document)
+    return history_screen(document)
 
 
 OPEN_HELP = """Send a gateway nothing of one method until a set time.
@@ -130,7 +130,7 @@ def force_open(
 CLOSE_HELP = """Send a gateway payments against the breaker's word.
 
 Until a set time it overrules the automatic rule, which holds again afterwards: money goes to a gateway that may be
-sick. In production it shows what will move and asks for the reason; exit 8 when it is not confirmed.
+failing. In production it shows what will move and asks for the reason; exit 8 when it is not confirmed.
 """
 
 
@@ -164,7 +164,7 @@ def clear(
 ) -> Screen:
     """Take an order back before its time.
 
-    A breaker that was forced open is probed first; one forced closed goes back to the automatic rule.
+    A breaker that was forced open is probed first; one forced closed returns to the automatic rule.
     """
     return _force("clear", "Clear", gateway, method, reason=reason, ttl=None, dry_run=dry_run, yes=yes)
 

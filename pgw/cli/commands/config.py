@@ -36,7 +36,7 @@ def get(
         rows=[{"field": each, "value": _text(value)} for each, value in values.items()],
         names=list(values),
         above=_version(answer.headers.get("etag")),
-        below=("nobody set it: its default holds",) if is_unset else (),
+        below=("it is not set: its default holds",) if is_unset else (),
     )
 
 
@@ -58,7 +58,7 @@ def set_members(
     """Change the routing configuration.
 
     The weights left out shrink or grow in proportion, so that all add up to 1. Every process follows within a second.
-    Exit 5: somebody else changed it meanwhile; nothing was changed.
+    Exit 5: it was changed by another operator meanwhile; nothing was changed.
     """
     with connect() as api:
         answer = api.call("GET", PATH)
@@ -75,13 +75,13 @@ def set_members(
 def _changed(was: Row, now: Row, tag: str | None, *, dry_run: bool) -> Screen:
     old, new = flat(was), flat(now)
     names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
-    told = "scoring configuration" if names else "scoring configuration: already so, nothing was changed"
+    text = "scoring configuration" if names else "scoring configuration: already so, nothing was changed"
     return Screen(
         document=now,
         columns=CHANGE_COLUMNS,
         rows=[{"field": name, "was": _text(old.get(name)), "is": _text(new.get(name))} for name in names],
         names=names,
-        above=(told,),
+        above=(text,),
         below=("dry run: nothing was changed",) if dry_run and names else _version(tag) if names else (),
     )
 

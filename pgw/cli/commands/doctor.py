@@ -33,13 +33,13 @@ def doctor() -> Screen:
     """
     rows = list(_findings())
     problems = sum(row["status"] == PROBLEM for row in rows)
-    told = f"{problems} problem{'' if problems == 1 else 's'}" if problems else "no problems"
+    text = f"{problems} problem{'' if problems == 1 else 's'}" if problems else "no problems"
     return Screen(
         document={"items": rows, "problems": problems},
         columns=COLUMNS,
         rows=rows,
         names=[row["check"] for row in rows if row["status"] == PROBLEM],
-        below=(told,),
+        below=(text,),
         exit_code=Exit.GATE if problems else Exit.DONE,
     )
 

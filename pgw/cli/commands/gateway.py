@@ -145,20 +145,20 @@ def set_members(
 
 def behaviour(text: str) -> dict[str, Any]:
     """Read `success_rate=0.9,latency_ms=120`; the server judges the values. An outage may be named more than once."""
-    told: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
         if not equals or name not in _BEHAVIOUR:
             known = ", ".join(_BEHAVIOUR)
             raise CommandError(Exit.USAGE, f"--sandbox takes NAME=VALUE,... with the names {known}")
         if name == "outage":
-            told.setdefault(name, []).append(value)
+            given.setdefault(name, []).append(value)
             continue
         try:
-            told[name] = _BEHAVIOUR[name](value)
+            given[name] = _BEHAVIOUR[name](value)
         except ValueError:
             raise CommandError(Exit.USAGE, f"--sandbox {name} takes a number") from None
-    return told
+    return given
 
 
 _BEHAVIOUR: dict[str, Any] = {"success_rate": float, "latency_ms": int, "timeout_rate": float, "outage": str}

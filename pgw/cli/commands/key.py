@@ -60,7 +60,7 @@ def create(
         rows=[document],
         names=(key,),
         above=(f"key {made.key_id} of {merchant}; sent as 'Authorization: Bearer <key>'",),
-        below=("keep it now: nobody can show it again", f"undo: pgw key revoke {made.key_id}"),
+        below=("keep it now: it cannot be shown again", f"undo: pgw key revoke {made.key_id}"),
     )
 
 
@@ -72,7 +72,7 @@ def list_some(
 ) -> Screen:
     """List live keys, newest first.
 
-    Nothing shown here lets anybody pay: of a key only its id can be told.
+    Nothing shown here can be used to pay: of a key only its id is shown.
     """
     settings = on_store()
     from pgw.core.ledger.keys import MAX_LISTED, listed  # noqa: PLC0415  # sqlalchemy
@@ -111,8 +111,8 @@ def revoke(
     from pgw.core.flow.runtime.merchant_keys import revoke as end  # noqa: PLC0415  # sqlalchemy
 
     document = _document(_by_us(settings, end, key_id, actor(), reason))
-    told = f"key {key_id} of {document['merchant_id']} is revoked"
-    return Screen(document=document, columns=FIELD_COLUMNS, rows=fields_of(document), names=(key_id,), above=(told,))
+    text = f"key {key_id} of {document['merchant_id']} is revoked"
+    return Screen(document=document, columns=FIELD_COLUMNS, rows=fields_of(document), names=(key_id,), above=(text,))
 
 
 def _check(merchant: str | None, reason: str) -> None:

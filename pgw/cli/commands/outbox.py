@@ -85,19 +85,19 @@ def requeue(
             f"{sum(fates.values())} of {len(fates)} were requeued",
         )
     document = {"requeued": chosen}
-    told = f"{len(chosen)} requeued" if chosen else "no event is dead"
+    text = f"{len(chosen)} requeued" if chosen else "no event is dead"
     rows = [{"number": number} for number in chosen]
     return Screen(
         document=document,
         columns=(plain("number", right=True),),
         rows=rows,
         names=[str(number) for number in chosen],
-        below=(told,),
+        below=(text,),
     )
 
 
 async def _requeue(ledger: "OpenLedger", numbers: Sequence[int]) -> dict[int, bool]:
-    """Requeue one after another, so that they are told again in their order."""
+    """Requeue one after another, so that they are published again in their order."""
     from pgw.core.ledger.outbox import REQUEUE  # noqa: PLC0415  # sqlalchemy
 
     return {number: await ledger.commit(REQUEUE, {"published": number}) for number in numbers}
@@ -108,17 +108,17 @@ def _dead_row(published: int, reason: str, event: str) -> Row:
     import json  # noqa: PLC0415
 
     try:
-        told: Any = json.loads(event)
+        document: Any = json.loads(event)
     except ValueError:
-        told = event
-    members = told if isinstance(told, dict) else {}
+        document = event
+    members = document if isinstance(document, dict) else {}
     return {
         "published": published,
         "type": members.get("type"),
         "payment_id": members.get("payment_id"),
         "occurred_at": members.get("occurred_at"),
         "reason": reason,
-        "event": told,
+        "event": document,
     }
 
 

@@ -51,7 +51,7 @@ COLUMNS = (
 AGE = Column("age", lambda payment: age(payment["created_at"], now()), right=True)
 
 AT_RISK = frozenset({"PENDING_VERIFICATION", "MANUAL_REVIEW"})
-"""Statuses in which nobody knows whether the money is there: a list of them says since when, and how much."""
+"""Statuses in which it is unknown whether the money is there: a list of them says since when, and how much."""
 
 
 @app.command(
@@ -77,7 +77,7 @@ def list_some(
 ) -> Screen:
     """List payments, newest first.
 
-    Of those under verification or in review it tells the age, and how much money is at risk.
+    Of those under verification or in review it shows the age, and how much money is at risk.
     """
     wanted = status.upper() if status else None
     query: dict[str, object] = {
@@ -111,8 +111,8 @@ def _below(items: list[Row], *, at_risk: bool, is_whole: bool) -> tuple[str, ...
     if not at_risk:
         return ()
     parts = ((1, read(each["created_at"]), each["currency"], each["amount_minor"]) for each in items)
-    told = exposure_of(parts).text(now())
-    return (told if is_whole else f"of those listed: {told}",)
+    text = exposure_of(parts).text(now())
+    return (text if is_whole else f"of those listed: {text}",)
 
 
 @app.command(
@@ -159,13 +159,16 @@ def resolve(
         None, "--evidence", metavar="TEXT", help="What it rests on: a short text, or a JSON object of texts."
     ),
     attempt: int | None = typer.Option(
-        None, "--attempt", min=1, help="Only the late money of this attempt, which waits for a person: it went back."
+        None,
+        "--attempt",
+        min=1,
+        help="Only the late money of this attempt, which waits for manual review: it was refunded.",
     ),
     yes: bool = typer.Option(False, "--yes", help="Do not ask; for scripts in production."),
 ) -> Screen:
     """End a payment in MANUAL_REVIEW, with its money.
 
-    As success its money becomes the merchant's; as failure whatever came in goes back to the customer.
+    As success its money becomes the merchant's; as failure whatever came in is refunded to the customer.
     In production it shows what is at stake and asks; exit 8 when it is not confirmed.
     """
     said = manual_decision(payment, outcome, reason, evidence, attempt, yes=yes)
@@ -213,7 +216,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _since(text: str | None) -> str | None:
-    """Turn `2h` into the moment two hours ago; anything else is left for the server to read."""
+    """Turn `2h` into the time two hours ago; anything else is left for the server to read."""
     ago = _AGO.fullmatch(text or "")
     if ago is None:
         return text

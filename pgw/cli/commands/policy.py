@@ -9,7 +9,7 @@ from pgw.cli.views.screen import FIELD_COLUMNS, Screen, change, fields_of
 
 app = group("See and change how often a merchant's payments may be tried.")
 
-MERCHANT = typer.Argument(metavar="MERCHANT", help="Merchant id; one nobody configured has the default policy.")
+MERCHANT = typer.Argument(metavar="MERCHANT", help="Merchant id; one never configured has the default policy.")
 
 MEMBERS = ("merchant_id", "max_attempts", "latency_budget_ms", "retry_on_timeout", "enabled")
 """Members a policy is written with; what else an answer has is the server's comment on it."""

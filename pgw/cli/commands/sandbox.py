@@ -1,4 +1,4 @@
-"""`pgw sandbox` -> a server that speaks Razorpay's API without money, until it is told to stop."""
+"""`pgw sandbox` -> a server that speaks Razorpay's API without money, until it is stopped."""
 
 import re
 
@@ -35,7 +35,7 @@ def sandbox(
         None, "--approve-after", metavar="1s", help="When customers pay by themselves; by a call only if unset."
     ),
     webhook: str | None = typer.Option(
-        None, "--webhook", metavar="URL", help="Who is told what happens, on this machine; PUT /sandbox/webhooks more."
+        None, "--webhook", metavar="URL", help="Where webhooks go, on this machine; PUT /sandbox/webhooks more."
     ),
 ) -> None:
     """Play Razorpay: its API, no money, faults on command.
@@ -50,7 +50,9 @@ def sandbox(
     from pgw.razorpay_simulator.webhooks import Target, loopback_of  # noqa: PLC0415  # likewise
 
     if webhook is not None and loopback_of(webhook) is None:
-        raise CommandError(Exit.USAGE, "--webhook must be http:// to this machine: what it tells is no real money")
+        raise CommandError(
+            Exit.USAGE, "--webhook must be http:// to this machine: what it sends is about no real money"
+        )
     target = None if webhook is None else Target(url=webhook)
     serve(bind, faults=[SimulatedFault(name) for name in fault], approve_after_s=seconds, target=target)
 

@@ -1,4 +1,4 @@
-"""`pgw score` -> how the gateways rank for a payment that nobody makes."""
+"""`pgw score` -> how the gateways rank for a payment that is not made."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`pgw serve` -> the API, until it is told to stop."""
+"""`pgw serve` -> the API, until it is stopped."""
 
 import typer
 

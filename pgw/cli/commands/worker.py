@@ -1,4 +1,4 @@
-"""`pgw worker` -> one loop of the workers in a process of its own, until it is told to stop."""
+"""`pgw worker` -> one loop of the workers in a process of its own, until it is stopped."""
 
 import typer
 
@@ -58,7 +58,7 @@ def _shared(settings: Settings) -> None:
 
 @app.command(epilog=examples("pgw worker verify", "pgw worker verify --once"))
 def verify(once: bool = ONCE) -> Screen | None:
-    """Ask gateways what became of attempts nobody knows the end of.
+    """Ask gateways what became of attempts whose end is unknown.
 
     Any number may run: each attempt is checked by one of them. Nothing is ever charged.
     """

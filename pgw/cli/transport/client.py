@@ -109,8 +109,8 @@ def _refusal(status: int, document: Any) -> RefusedError:
     code = problem.get("code")
     detail = str(problem.get("detail") or problem.get("title") or f"the server answers with status {status}")
     faults = [f"{each.get('pointer')} {each.get('detail')}" for each in problem.get("errors") or ()]
-    untold = [fault for fault in faults if fault not in detail]
-    refusal = RefusedError(status, code, f"{detail}: {'; '.join(untold)}" if untold else detail)
+    unnamed = [fault for fault in faults if fault not in detail]
+    refusal = RefusedError(status, code, f"{detail}: {'; '.join(unnamed)}" if unnamed else detail)
     if refusal.exit_code is Exit.AUTH:
         refusal.message += " (PGW_API_KEY, or INTERNAL_API_KEY, must be a key of that server)"
     if refusal.exit_code is Exit.UNEXPECTED and "request_id" in problem:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def running_server(settings: Settings) -> "NetworkTransport | None":
     """Return a connection to the server that `serve.json` names, or None when none runs on this ledger.
 
-    A file left behind by a killed server may name a number that another program has by now: when nobody listens
+    A file left behind by a killed server may name a port that another program has by now: when no server listens
     at the address there is no server, whatever the file says.
     """
     note = _read(settings.home / "serve.json")
     if note is None or not _is_ours(note, settings):
         return None
-    from pgw.cli.transport.network import NetworkTransport  # noqa: PLC0415  # http.client: only when somebody is there
+    from pgw.cli.transport.network import NetworkTransport  # noqa: PLC0415  # http.client: only when a server is there
 
     try:
         return NetworkTransport(note["address"])

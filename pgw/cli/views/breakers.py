@@ -1,4 +1,4 @@
-"""Breakers as the server tells of them -> screens: the state with its sign, the rates, who forced it and until when."""
+"""Breakers as the server reports them -> screens: the state with its sign, the rates, who forced it and until when."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,18 +21,18 @@ AFTERWARDS = {"FORCED_OPEN": "half-open", "FORCED_CLOSED": "automatic", "HALF_OP
 
 
 def named(state: str) -> str:
-    """Tell a state; what is none, such as what follows an override, in its own word."""
+    """Write a state; what is none, such as what follows an override, as it is."""
     return STATES.get(state) or state.lower().replace("_", "-")
 
 
 def state_of(row: Row) -> str:
-    """Tell the state, how far its probes are, and how much of its share a slow start lets in."""
-    told = named(row["state"])
+    """Write the state, how far its probes are, and how much of its share a slow start lets in."""
+    text = named(row["state"])
     if row["state"] == "HALF_OPEN" and row.get("probes"):
-        told += f" {row['probes']}"
+        text += f" {row['probes']}"
     if row["state"] == "CLOSED" and row["admission"] < 1:
-        told += f", {percent(row['admission'])} let in"
-    return told
+        text += f", {percent(row['admission'])} let in"
+    return text
 
 
 def breaker_of(row: Row) -> str:
@@ -47,18 +47,18 @@ def _rate(key: str, *, spare: bool = False) -> Column:
 
 
 def _why(row: Row, at: datetime) -> str | None:
-    """Tell who forced a breaker and until when, else the rule that moved one that is not well."""
+    """Say who forced a breaker and until when, else the rule that moved one that is not closed."""
     order = row["override"]
     if order is None:
         return None if row["state"] == "CLOSED" else row["cause"]
     end, then = order["expires_at"], AFTERWARDS.get(order["state"], "automatic")
-    told = f'{order["actor"]} "{order["reason"]}" → expires in {left(end, at)} ({hour(end)}), then {then}'
+    text = f'{order["actor"]} "{order["reason"]}" → expires in {left(end, at)} ({hour(end)}), then {then}'
     seen = row["seen_by"]
-    return told if seen["processes"] >= seen["of"] else f"{told}; seen by {seen['processes']}/{seen['of']} processes"
+    return text if seen["processes"] >= seen["of"] else f"{text}; seen by {seen['processes']}/{seen['of']} processes"
 
 
 def columns(at: datetime) -> tuple[Column, ...]:
-    """Return the columns of a status; ages are told as of a moment. Whatever the window: who, why and until when."""
+    """Return the columns of a status; ages are as of `at`. Whatever the window: who, why and until when."""
     return (
         plain("gateway", "gateway_id"),
         plain("method", "payment_method"),
@@ -82,7 +82,7 @@ def contradicted(row: Row) -> str | None:
 
 
 def _notes(items: Sequence[Row]) -> list[str]:
-    """Tell what the server notes, once where it is the same for all methods of a gateway."""
+    """Write what the server notes, once where it is the same for all methods of a gateway."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in items:
         if row["note"]:
@@ -109,7 +109,7 @@ def _change(row: Row) -> str:
 
 
 def _reason(row: Row) -> str:
-    """Tell the rule that moved a breaker, or who gave an order and why."""
+    """Write the rule that moved a breaker, or who forced it and why."""
     return f'{row["actor"]} "{row["cause"]}"' if row["kind"] == "override" else row["cause"]
 
 

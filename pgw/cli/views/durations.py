@@ -1,4 +1,4 @@
-"""`30m` -> seconds, and moments -> `27m`: times as people type them and as they read them."""
+"""`30m` -> seconds, and times -> `27m`: durations as operators type them and as they read them."""
 
 import re
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ LONGEST_TTL_S = 86_400
 """Bounds of an override and of a pause; the server has the same."""
 
 LONGEST = ((90, 1, "s"), (90 * 60, 60, "m"), (36 * 3600, 3600, "h"))
-"""Up to how many seconds a time is told in which unit; beyond them in days."""
+"""Up to how many seconds a duration is written in which unit; beyond them in days."""
 
 
 def ttl_of(text: str | None) -> int | None:
@@ -28,17 +28,17 @@ def ttl_of(text: str | None) -> int | None:
 
 
 def read(timestamp: str) -> datetime:
-    """Read a moment as the server writes it."""
+    """Read a time as the server writes it."""
     return datetime.fromisoformat(timestamp)
 
 
 def now() -> datetime:
-    """Return the moment in UTC, by this machine's clock."""
+    """Return the time in UTC, by this machine's clock."""
     return datetime.now(UTC)
 
 
 def span(seconds: float) -> str:
-    """Tell how long something takes, in one unit: `40s`, `27m`, `2h`, `6d`."""
+    """Write a duration in one unit: `40s`, `27m`, `2h`, `6d`."""
     for most, size, unit in LONGEST:
         if seconds < most:
             return f"{seconds / size:.0f}{unit}"
@@ -46,15 +46,15 @@ def span(seconds: float) -> str:
 
 
 def since(timestamp: str | None, at: datetime) -> str:
-    """Tell how long ago a moment was."""
+    """Write how long ago a time was."""
     return "" if timestamp is None else span(max((at - read(timestamp)).total_seconds(), 0.0))
 
 
 def left(timestamp: str, at: datetime) -> str:
-    """Tell how far away a moment is."""
+    """Write how far away a time is."""
     return span(max((read(timestamp) - at).total_seconds(), 0.0))
 
 
 def hour(timestamp: str) -> str:
-    """Tell a moment of these hours, as it is read out in a call."""
+    """Write a time of these hours, as it is read out in a call."""
     return f"{read(timestamp).astimezone(UTC):%H:%M} UTC"

@@ -34,14 +34,14 @@ FOLLOWS = {"HALF_OPEN": "half-open", "AUTOMATIC": "automatic"}
 
 
 def impact(preview: Row, at: datetime, columns: int | None = None) -> list[str]:
-    """Tell a preview in a few lines, with the answering server's environment before the first.
+    """Write a preview in a few lines, with the answering server's environment before the first.
 
     `columns` is the width of the terminal they are for.
     """
-    told = [_moves(preview), _expected(preview), _remaining(preview), _under_way(preview), _end(preview, at)]
+    text = [_moves(preview), _expected(preview), _remaining(preview), _under_way(preview), _end(preview, at)]
     environment = preview["environment"]
     room = None if columns is None else max(columns - len(f"  {environment} │ "), NARROWEST)
-    lines = [part for line in told for part in (textwrap.wrap(line, room) if room else [line]) if part]
+    lines = [part for line in text for part in (textwrap.wrap(line, room) if room else [line]) if part]
     margins = (environment, *(" " * len(environment) for _ in lines[1:]))
     shown = [f"  {margin} │ {line}" for margin, line in zip(margins, lines, strict=True)]
     return [*shown, *(f"! {warning}" for warning in preview["warnings"])]
@@ -56,8 +56,8 @@ def done(document: Row, undo: str | None) -> Screen:
     """Show an order that was given, who has heard of it, and how to take it back."""
     name = breaker_of(document)
     if document["actor"] is None:
-        told = f"{name}: already so, nobody forces it"
-        return Screen(document=document, columns=DONE_COLUMNS, rows=[document], names=[name], above=(told,))
+        text = f"{name}: already so, it is not forced"
+        return Screen(document=document, columns=DONE_COLUMNS, rows=[document], names=[name], above=(text,))
     return Screen(
         document=document,
         columns=DONE_COLUMNS,
@@ -71,8 +71,8 @@ def reached(seen: Row | None) -> str:
     """Say how many processes act on a change by now."""
     if not seen or not seen["of"]:
         return "no server is known here: each takes it from the ledger"
-    told = f"seen by {seen['processes']}/{seen['of']} processes in {seen['waited_ms'] / 1000:.1f} s"
-    return told if seen["processes"] >= seen["of"] else f"{told}; the others follow with their next look at the ledger"
+    text = f"seen by {seen['processes']}/{seen['of']} processes in {seen['waited_ms'] / 1000:.1f} s"
+    return text if seen["processes"] >= seen["of"] else f"{text}; the others follow with their next look at the ledger"
 
 
 def _moves(preview: Row) -> str:
@@ -82,9 +82,9 @@ def _moves(preview: Row) -> str:
     if not preview["share"]:
         return f"moves none of the {method} payments of the last {minutes} min"
     pace = preview["payments_per_s"]
-    told = f"moves {percent(preview['share'])} of {method}" + (f" ({_per_second(pace)}/s)" if pace else "")
+    text = f"moves {percent(preview['share'])} of {method}" + (f" ({_per_second(pace)}/s)" if pace else "")
     where = ", ".join(f"{each['gateway_id']} +{percent(each['share'])}" for each in preview["moves_to"])
-    return f"{told} → {where or 'nowhere: they will be refused'}"
+    return f"{text} → {where or 'nowhere: they will be refused'}"
 
 
 def _per_second(per_s: float) -> str:
@@ -108,9 +108,9 @@ def _remaining(preview: Row) -> str:
 
 
 def _under_way(preview: Row) -> str:
-    told = f"in flight: {preview['in_flight']} finish where they are"
+    text = f"in flight: {preview['in_flight']} finish where they are"
     pending = preview["pending_verification"]
-    return f"{told}; {pending} pending stay in verification" if pending else told
+    return f"{text}; {pending} pending stay in verification" if pending else text
 
 
 def _end(preview: Row, at: datetime) -> str:

@@ -18,7 +18,7 @@ _HOME, _CLEAR, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 
 
 def follow(live: Live, output: str) -> int:
-    """Look and show until told to stop, or until nobody reads any more; return the exit code of the last look."""
+    """Refresh and show until stopped, or until no reader is left; return the exit code of the last refresh."""
     in_place = output == "table" and redraws()
     with connect() as api:
         shown = live.look(api)
@@ -49,7 +49,7 @@ def _next(live: Live, api: ApiClient, shown: Screen, *, patient: bool) -> Screen
 
 
 def _draw(screen: Screen, *, first: bool = False) -> None:
-    lines = on_terminal(screen, tells=False).splitlines()
+    lines = on_terminal(screen, warns=False).splitlines()
     room = shutil.get_terminal_size().lines - 2
     if len(lines) > room:
         rest = len(lines) - room + 1
@@ -59,7 +59,7 @@ def _draw(screen: Screen, *, first: bool = False) -> None:
 
 
 def _write_changes(live: Live, was: Screen, now_is: Screen, output: str) -> bool:
-    """Write the rows that changed, if any did; False when nobody reads any more."""
+    """Write the rows that changed, if any did; False when no reader is left."""
     before = set(map(live.changed_by, was.rows))
     named = zip(now_is.rows, now_is.names, strict=True)
     changed = [(row, name) for row, name in named if live.changed_by(row) not in before]

@@ -59,11 +59,11 @@ def width() -> int | None:
 
 
 def say(text: str) -> None:
-    """Tell a person something that is not data."""
+    """Write to the operator what is not data."""
     lines = readable(masked(text), sys.stderr).splitlines()
     print(*map(clean, lines), sep="\n", file=sys.stderr, flush=True)  # noqa: T201  # the one place words come from
 
 
 def say_error(message: str) -> None:
-    """Tell what went wrong, as one line."""
+    """Write what went wrong, as one line."""
     say("error: " + " ".join(message.split()))

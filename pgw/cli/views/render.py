@@ -91,14 +91,14 @@ def _aligned(screen: Screen) -> str:
     )
 
 
-def on_terminal(screen: Screen, *, tells: bool = True) -> str:
-    """Lay a screen out for the terminal's width; `tells`: say on stderr what had to be left out."""
+def on_terminal(screen: Screen, *, warns: bool = True) -> str:
+    """Lay a screen out for the terminal's width; `warns`: say on stderr what had to be left out."""
     from rich.console import Console  # noqa: PLC0415  # a pipe does without
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False, markup=False, emoji=False)
-    shown = _fitting(screen, console.width, tells=tells)
+    shown = _fitting(screen, console.width, warns=warns)
     table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="bold")
     for title, column in zip(_titles(shown), shown.columns, strict=True):
         justify: Literal["right", "left"] = "right" if column.right else "left"
@@ -115,7 +115,7 @@ def on_terminal(screen: Screen, *, tells: bool = True) -> str:
     return readable(captured.get(), sys.stdout)
 
 
-def _fitting(screen: Screen, width: int, *, tells: bool) -> Screen:
+def _fitting(screen: Screen, width: int, *, warns: bool) -> Screen:
     """Leave out columns that a window is too narrow for, and say so; half an id would be worth nothing."""
     needed = {
         column.title: len(GAP) + (min(natural, FOLDED) if column.folds else natural)
@@ -128,7 +128,7 @@ def _fitting(screen: Screen, width: int, *, tells: bool) -> Screen:
             break
         left_out.add(column.title)
         del needed[column.title]
-    if left_out and screen.rows and tells:
+    if left_out and screen.rows and warns:
         missing = ", ".join(column.title for column in screen.columns if column.title in left_out)
         say(f"note: not in this window: {missing} (widen it, or -o json)")
     return replace(screen, columns=tuple(column for column in screen.columns if column.title not in left_out))

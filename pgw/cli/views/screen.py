@@ -97,5 +97,5 @@ def change(name: str, label: str, was: Row, now: Row, wanted: Row) -> Screen:
         for member in wanted
         if was.get(member) != now.get(member)
     ]
-    told = label if rows else f"{label}: already so, nothing was changed"
-    return Screen(document=now, columns=CHANGE_COLUMNS, rows=rows, names=(name,), above=(told,))
+    text = label if rows else f"{label}: already so, nothing was changed"
+    return Screen(document=now, columns=CHANGE_COLUMNS, rows=rows, names=(name,), above=(text,))

@@ -1,4 +1,4 @@
-"""A payment, its decision, attempts and checks -> one story in order, each line with its moment."""
+"""A payment, its decision, attempts and checks -> one timeline in order, each line with its time."""
 
 import re
 from typing import Any
@@ -62,19 +62,19 @@ def _line(at: str | None, event: str, **members: object) -> dict[str, Any]:
 
 
 def _override(payment: Row) -> str:
-    told = [
+    text = [
         amount_text(payment["amount_minor"], payment["currency"]),
         f"merchant {payment['merchant_id']}",
         f"customer {payment['customer_id']}",
     ]
     if payment.get("merchant_reference"):
-        told.append(f"reference {payment['merchant_reference']}")
-    return ", ".join(told)
+        text.append(f"reference {payment['merchant_reference']}")
+    return ", ".join(text)
 
 
 def _attempt(attempt: Row) -> dict[str, Any]:
     blame = attempt["blame"]
-    told = (
+    text = (
         attempt["error_code"],
         f"blame {blame}" if blame and blame != "none" else None,
         f"after {attempt['fallback_reason']}" if attempt["fallback_reason"] else None,
@@ -86,7 +86,7 @@ def _attempt(attempt: Row) -> dict[str, Any]:
         gateway=attempt["gateway_id"],
         result=attempt["status"],
         ms=attempt["latency_ms"],
-        detail=", ".join(filter(None, told)),
+        detail=", ".join(filter(None, text)),
     )
 
 

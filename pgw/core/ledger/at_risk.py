@@ -1,4 +1,4 @@
-"""Now -> how much money is unsettled: unknown, waiting for a person, on its way back; read from a handful of rows."""
+"""Now -> how much money is unsettled: unknown, under manual review, being reversed; read from a handful of rows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +19,8 @@ _IN_HAND = text("watches.state IN ('REVERSING', 'MANUAL_REVIEW')")
 class MoneyAtRisk:
     """Money that is not settled.
 
-    `unknown`: payments under verification, by what they asked for. `review`: payments that a person must judge.
-    `reversing`: money on its way back. `stuck`: watches a person must judge, with the money that came to light.
+    `unknown`: payments under verification, by what they asked for. `review`: payments under manual review.
+    `reversing`: money being reversed. `stuck`: monitors under manual review, with the money that came to light.
     """
 
     unknown: Exposure

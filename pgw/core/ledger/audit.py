@@ -1,4 +1,4 @@
-"""What somebody did -> an entry in the same commit; entries and changes of configuration -> one log, newest first."""
+"""An action -> an entry in the same commit; entries and changes of configuration -> one log, newest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class AuditCursor(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing that somebody did."""
+    """One audited action."""
 
     place: AuditCursor
     actor: str
@@ -93,7 +93,7 @@ class AuditFilter:
 
 
 def read(connection: Connection, wanted: AuditFilter) -> Sequence[AuditEntry]:
-    """List what was done, newest first; of one moment, configuration before the rest, later numbers before earlier."""
+    """List what was done, newest first; at equal times configuration before the rest, later numbers before earlier."""
     found = [_entry(row) for row in connection.execute(_query(audit_log, "at", "position", "audit", wanted))]
     if wanted.action in {None, CONFIGURE}:
         changes = _query(configurations, "changed_at", "version", "configuration", wanted)

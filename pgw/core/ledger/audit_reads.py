@@ -48,9 +48,9 @@ NO_ID = "00000000-0000-0000-0000-000000000000"
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def first_id(moment: datetime) -> str:
-    """Return the lowest id that a payment made at `moment` may have; ids sort by time."""
-    text = f"{int(moment.timestamp() * 1000):012x}"
+def first_id(instant: datetime) -> str:
+    """Return the lowest id that a payment made at `instant` may have; ids sort by time."""
+    text = f"{int(instant.timestamp() * 1000):012x}"
     return f"{text[:8]}-{text[8:]}-7000-8000-000000000000"
 
 
@@ -107,16 +107,16 @@ def last_position(connection: Connection) -> int:
     return connection.execute(select(func.max(outbox.c.position))).scalar_one() or 0
 
 
-def position_since(connection: Connection, moment: datetime, margin: int = EVENTS_PAGE) -> int:
-    """Return a position behind which stands every event that occurred at `moment` or later, and hardly any other.
+def position_since(connection: Connection, instant: datetime, margin: int = EVENTS_PAGE) -> int:
+    """Return a position behind which stands every event that occurred at `instant` or later, and hardly any other.
 
-    What is committed together stands together, but for the writes of some moments: that is what `margin` is for. Not by
-    published numbers, of which there are none while nobody relays.
+    What is committed together stands together, but for writes that took a while: that is what `margin` is for. Not by
+    published numbers, of which there are none while no relay runs.
     """
     low, high = 1, last_position(connection) + 1
     while low < high:
         middle = (low + high) // 2
-        if _newest_until(connection, middle) < moment:
+        if _newest_until(connection, middle) < instant:
             low = middle + 1
         else:
             high = middle
@@ -124,10 +124,10 @@ def position_since(connection: Connection, moment: datetime, margin: int = EVENT
 
 
 def _newest_until(connection: Connection, position: int) -> datetime:
-    """Return the latest moment among some events up to a position: one put there again is older than its place."""
+    """Return the latest time among some events up to a position: one put there again is older than its place."""
     query = select(cast(outbox.c.event, Text)).where(outbox.c.position <= position)
     some = connection.execute(query.order_by(outbox.c.position.desc()).limit(PROBED)).scalars()
-    return max((moment for event in some if (moment := occurred_at(event)) is not None), default=NEVER)
+    return max((instant for event in some if (instant := occurred_at(event)) is not None), default=NEVER)
 
 
 Minutes = dict[tuple[datetime, str, str], int]
@@ -138,7 +138,7 @@ Minutes = dict[tuple[datetime, str, str], int]
 class EventScan:
     """What a walk through the events has found.
 
-    `unpublished_at`: when the oldest event occurred that nobody can have counted yet. `newest_at`: when the newest did.
+    `unpublished_at`: when the oldest event occurred that cannot be counted yet. `newest_at`: when the newest did.
     `only_counts`: payments are not what is walked for.
     """
 
@@ -219,7 +219,7 @@ def minutes_written(connection: Connection, since: datetime, until: datetime) ->
 
 @contextmanager
 def one_snapshot(connection: Connection) -> Iterator[Connection]:
-    """Read several tables as they stood at one moment: what moves meanwhile must not look torn."""
+    """Read several tables as of one time: what moves meanwhile must not look torn."""
     reading = connection.execution_options(isolation_level="AUTOCOMMIT")
     on_postgres = reading.dialect.name == "postgresql"
     reading.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if on_postgres else "BEGIN")
@@ -241,7 +241,7 @@ class Audited(Struct, frozen=True, kw_only=True):
 def audit(
     connection: Connection, since: datetime | None, now: datetime, settlement: SettlementList | None = None
 ) -> Audited:
-    """Check every payment made since a moment, its events, and the metrics they were counted into."""
+    """Check every payment made since a time, its events, and the metrics they were counted into."""
     with one_snapshot(connection) as reading:
         first = first_id(since) if since is not None else NO_ID
         position = position_since(reading, since) if since is not None else 0
@@ -283,7 +283,7 @@ def _minutes(connection: Connection, heard: EventScan, since: datetime | None, n
 
 
 def recounted(written: Minutes, told: Minutes) -> Iterator[Violation]:
-    """I9: what the history says of a minute is what the events say; a minute that nobody counted has no history."""
+    """I9: what the history says of a minute is what the events say; a minute that was never counted has no history."""
     for (minute, gateway_id, method), attempts_made in written.items():
         by_events = told.get((minute, gateway_id, method), 0)
         if by_events != attempts_made:

@@ -1,4 +1,4 @@
-"""Some payments, or one minute, with the events that tell of them -> what is wrong there, by small statements."""
+"""Some payments, or one minute, with their events -> what is wrong there, by small statements."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +61,7 @@ class SampledPayment:
 
 
 def sampled(connection: Connection, since: datetime) -> Sequence[SampledPayment]:
-    """Check payments made from a moment on, by their rows and, where these stand together, by their events."""
+    """Check payments made from a time on, by their rows and, where these stand together, by their events."""
     with one_snapshot(connection) as reading:
         found = payment_rows(reading, payments_after(reading, first_id(since), SAMPLE))
         told = _nearby(reading, found)
@@ -155,7 +155,7 @@ def _without_copies(
 
 
 def countable(connection: Connection, now: datetime, since: datetime | None = None) -> datetime | None:
-    """Name a minute of the history that is done: the newest, or the first one since a moment."""
+    """Name a minute of the history that is done: the newest, or the first one since a time."""
     minute = gateway_metrics.c.minute
     newest = connection.execute(select(func.max(minute))).scalar_one_or_none()
     if newest is None:
@@ -182,8 +182,8 @@ def compared(
         outbox.c.position > first,
         outbox.c.position <= last,
     )
-    moments = [occurred_at(event) for event in connection.execute(lifted.limit(MAX_DEAD)).scalars()]
-    if is_late or any(minute <= each < minute + MINUTE for each in moments if each is not None):
+    instants = [occurred_at(event) for event in connection.execute(lifted.limit(MAX_DEAD)).scalars()]
+    if is_late or any(minute <= each < minute + MINUTE for each in instants if each is not None):
         return None
     written = minutes_written(connection, minute, minute + MINUTE)
     return [DetectedViolation(each, DetectedBy.METRICS, minute) for each in recounted(written, heard.minutes)]

@@ -60,15 +60,15 @@ TRANSITION = Phase(
         .on_conflict_do_nothing(index_elements=["event_id"])
         .returning(breaker_events.c.event_id)
     ),
-    effects=lambda won: (put(outbox, select(won.c.event).where(won.c.event.is_not(None)).subquery("told")),),
+    effects=lambda won: (put(outbox, select(won.c.event).where(won.c.event.is_not(None)).subquery("published")),),
 )
-"""Writes one transition, once however often it is told, and the event of those that hold for all processes."""
+"""Writes one transition, once however often it is published, and the event of those that hold for all processes."""
 
 
 def transition_write(transition: Transition) -> Item:
     """Lay a transition out for its phase.
 
-    What one process alone does is in the history, but is no event: nobody outside could tell it from the shared state,
+    What one process alone does is in the history, but is no event: outside it would pass for the shared state,
     and its end, when the shared breaker takes over, is no transition.
     """
     gateway_id, payment_method = transition.key
@@ -108,7 +108,7 @@ class HistoryCursor(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One line of a breaker's history. `actor` is a process or a person, `cause` a rule or a reason.
+    """One line of a breaker's history. `actor` is a process or an operator, `cause` a rule or a reason.
 
     `state` is where the breaker stood afterwards; that of an override which was cleared is what followed it.
     """
@@ -126,12 +126,12 @@ class HistoryRow:
 
     @property
     def kind(self) -> HistoryKind:
-        """Whether the breaker moved by itself or somebody ordered it."""
+        """Whether the breaker moved by itself or by an operator command."""
         return self.place.kind
 
     @property
     def occurred_at(self) -> datetime:
-        """The moment."""
+        """When it happened."""
         return self.place.occurred_at
 
 
@@ -144,7 +144,7 @@ def history(
 ) -> Sequence[HistoryRow]:
     """List transitions and overrides, newest first; of all breakers where None is given. `before`: the last one seen.
 
-    Of one moment, overrides stand before transitions, later ids before earlier ones.
+    At equal times, overrides stand before transitions, later ids before earlier ones.
     """
     moved = select(breaker_events).order_by(breaker_events.c.occurred_at.desc(), breaker_events.c.event_id.desc())
     ordered = select(configurations).order_by(configurations.c.changed_at.desc(), configurations.c.version.desc())

@@ -1,4 +1,4 @@
-"""Now -> what is to be asked about: attempts nobody knows the end of, attempts that must not capture."""
+"""Now -> what is to be enquired about: attempts with an unknown end, attempts that must not capture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def answers_of(connection: Connection, payment_id: str, attempt_number: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class DueMonitor:
-    """A watch to look at. `amount_minor`, `currency`: the money that is to go back, once it came to light."""
+    """A due late-capture monitor. `amount_minor`, `currency`: the money to be reversed, once it came to light."""
 
     payment_id: str
     attempt_number: int

@@ -70,7 +70,7 @@ REVOKE = Phase(
 
 
 class MerchantKey(Struct, frozen=True, kw_only=True):
-    """What may be told of a key."""
+    """What may be shown of a key."""
 
     key_id: str
     merchant_id: str

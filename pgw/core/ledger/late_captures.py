@@ -153,7 +153,7 @@ MOVE_MONITOR = Phase(
 
 
 def _is_booked(item: FromClause) -> ColumnElement[bool]:
-    """Say of an attempt that its money lies in suspense already, where it waits for a person's word."""
+    """Whether an attempt's money is held in suspense already, where it waits for a manual decision."""
     return exists().where(
         transfers.c.payment_id == item.c.payment_id,
         transfers.c.attempt_number == item.c.attempt_number,
@@ -192,9 +192,9 @@ BOOK_LATE_CAPTURE = Phase(
     ),
     locks=True,
 )
-"""Books money that must go back, before it is sent back: whoever crashes in between leaves the reversal to be made.
+"""Books money that must be reversed, before the refund is sent: a crash in between leaves the reversal to be made.
 
-Lost where the attempt's money is booked as `unmatched`: it is booked once, and a person says whose it is."""
+Lost where the attempt's money is booked as `unmatched`: it is booked once, and a manual decision assigns it."""
 
 REVERSE = Phase(
     name="give_back",

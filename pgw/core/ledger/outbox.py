@@ -1,4 +1,4 @@
-"""Events in the outbox -> one order without a gap: numbered by the relay, read by number, and what nobody can apply."""
+"""Events in the outbox -> one order without a gap: numbered by the relay, read by number; the unappliable set aside."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,13 +21,13 @@ REQUEUED = "REQUEUED"
 """The dead reason of an event that stands in the outbox once more: it is neither delivered nor counted again."""
 
 MAX_COUNTED = 100_000
-"""How far what waits is counted; beyond it nobody needs to know exactly."""
+"""How far what waits is counted; beyond it an exact count helps no operator."""
 
 MAX_DEAD = 200
 """Dead events listed, or requeued, at once."""
 
 PROBED = MAX_DEAD + 56
-"""Events looked at to tell the time of one number: more than are requeued at once, which occurred long before."""
+"""Events read to find the time of one number: more than are requeued at once, which occurred long before."""
 
 
 _IS_DEAD = (outbox.c.dead_reason.is_not(None), outbox.c.dead_reason != REQUEUED)
@@ -108,8 +108,8 @@ def _lift(item: FromClause) -> Statement:
 
 
 def _publish_again(won: FromClause) -> Statement:
-    told = outbox.alias("told")
-    source = select(told.c.event).select_from(won.join(told, told.c.published == won.c.published))
+    again = outbox.alias("again")
+    source = select(again.c.event).select_from(won.join(again, again.c.published == won.c.published))
     return outbox.insert().from_select(["event"], source)
 
 
@@ -166,7 +166,7 @@ class OutboxStatus(Struct, frozen=True, kw_only=True):
 
 
 class _Dated(Struct, frozen=True):
-    """The one member of an event that tells its time."""
+    """The one member of an event that holds its time."""
 
     occurred_at: Annotated[datetime, Meta(tz=True)]
 
@@ -202,15 +202,15 @@ def rows_after(connection: Connection, published: int, limit: int) -> Sequence[R
     return [Row(number, NOTHING if is_dead else event.encode()) for number, event, is_dead in found]
 
 
-def first_since(connection: Connection, moment: datetime) -> int:
-    """Return a number from which on every event occurred at `moment` or later is found; one past the last for none.
+def first_since(connection: Connection, instant: datetime) -> int:
+    """Return a number from which on every event occurred at `instant` or later is found; one past the last for none.
 
     Events are numbered nearly in the order in which they occurred: the caller allows for the difference.
     """
     low, high = 1, last_published(connection) + 1
     while low < high:
         middle = (low + high) // 2
-        if _newest_until(connection, middle) < moment:
+        if _newest_until(connection, middle) < instant:
             low = middle + 1
         else:
             high = middle
@@ -218,10 +218,10 @@ def first_since(connection: Connection, moment: datetime) -> int:
 
 
 def _newest_until(connection: Connection, number: int) -> datetime:
-    """Return the latest moment among some events up to `number`: one requeued tells of an older time than its place."""
+    """Return the latest time among some events up to `number`: one requeued has an older time than its place."""
     query = select(_EVENT).where(outbox.c.published <= number).order_by(outbox.c.published.desc()).limit(PROBED)
-    moments = [moment for event in connection.execute(query).scalars() if (moment := occurred_at(event)) is not None]
-    return max(moments, default=_NEVER)
+    instants = [instant for event in connection.execute(query).scalars() if (instant := occurred_at(event)) is not None]
+    return max(instants, default=_NEVER)
 
 
 _NEVER = datetime.fromisoformat("0001-01-01T00:00:00Z")
@@ -236,7 +236,7 @@ def occurred_at(event: str | bytes) -> datetime | None:
 
 
 def status(connection: Connection) -> OutboxStatus:
-    """Tell how the outbox stands."""
+    """Return the outbox's counts and its oldest waiting event."""
     waits = outbox.c.published.is_(None)
     some = select(outbox.c.position).where(waits).limit(MAX_COUNTED).subquery()
     oldest = select(_EVENT).where(waits).order_by(outbox.c.position).limit(1)

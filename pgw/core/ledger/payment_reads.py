@@ -25,7 +25,7 @@ class Stored:
     lease_until: datetime | None
 
     def as_of(self, now: datetime) -> Payment:
-        """Return what to show: once its lease is over, a payment nobody ended is under verification."""
+        """Return the payment as of `now`: with its lease over and no end written, it is under verification."""
         if self.payment.status is Status.PROCESSING and not self.in_flight(now):
             return msgspec.structs.replace(self.payment, status=Status.PENDING_VERIFICATION)
         return self.payment

@@ -27,7 +27,7 @@ from pgw.core.ledger.transfers import BOOKED, book_end
 from pgw.core.payment.payment import AttemptStatus, Status
 
 UNSETTLED = (Status.PROCESSING, Status.REQUIRES_ACTION, Status.PENDING_VERIFICATION)
-"""Statuses a machine may still end; MANUAL_REVIEW is a person's."""
+"""Statuses a machine may still end; MANUAL_REVIEW takes a manual decision."""
 
 DEFINITIVE = (AttemptStatus.SUCCESS, AttemptStatus.FAILURE)
 
@@ -105,7 +105,7 @@ def _sending_or_learned(item: FromClause) -> ColumnElement[bool]:
 
 
 def settle_payment(won: FromClause) -> Statement:
-    """Set the payment's status; a payment that has its answer, or waits for a person, keeps it."""
+    """Set the payment's status; a payment that has its answer, or is under manual review, keeps it."""
     return (
         update(payments)
         .values(
@@ -127,15 +127,16 @@ def settle_payment(won: FromClause) -> Statement:
 def publish_event(won: FromClause) -> Statement:
     """Write an item's events by one statement, in order: the attempt's, then the payment's, if this item ends it.
 
-    Stands before `settle_payment` among the effects: a payment that has its answer, or waits for a person, has ended.
+    Stands before `settle_payment` among the effects: a payment with its answer, or under manual review, has ended.
     """
     open_still = exists().where(payments.c.payment_id == won.c.payment_id, payments.c.status.in_(UNSETTLED))
     first = select(won.c.payment_id, literal(1, Integer()).label("place"), won.c.event.label("event"))
     last = select(won.c.payment_id, literal(2, Integer()), won.c.completed).where(
         won.c.completed.is_not(None), open_still
     )
-    told = union_all(first, last).subquery("told")
-    return outbox.insert().from_select(["event"], select(told.c.event).order_by(told.c.payment_id, told.c.place))
+    published = union_all(first, last).subquery("published")
+    query = select(published.c.event).order_by(published.c.payment_id, published.c.place)
+    return outbox.insert().from_select(["event"], query)
 
 
 _SET_LATER = frozenset(
@@ -201,7 +202,7 @@ SKIP = Phase(
     ),
     effects=lambda _: (),
 )
-"""Writes a gateway down that was passed over; written before the turn, so that the turn's attempt is the newest."""
+"""Writes a skipped gateway; written before the turn, so that the turn's attempt is the newest."""
 
 CLOSE = Phase(
     name="close",

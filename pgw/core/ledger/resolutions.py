@@ -1,4 +1,4 @@
-"""A person's word -> its writes: a payment in review ended, the review of an attempt's money closed, both audited."""
+"""A manual decision -> its writes: a payment in review ended, the review of an attempt's money closed, both audited."""
 
 from sqlalchemy import (
     ColumnElement,
@@ -32,7 +32,7 @@ GOES_BACK = (MonitorState.REVERSING, MonitorState.REVERSED)
 """States of a watch whose money is the customer's again, or about to be."""
 
 _held = transfers.alias("held")
-"""Money of an attempt that lies in suspense."""
+"""Money of an attempt that is held in suspense."""
 
 
 def last_called(connection: Connection, payment_id: str) -> Attempt:
@@ -61,7 +61,7 @@ def _decided(item: FromClause, status: Status) -> ColumnElement[bool]:
 
 
 def _resolve(item: FromClause) -> Statement:
-    """End a payment that waits for a person; not as SUCCESS while its money goes back."""
+    """End a payment under manual review; not as SUCCESS while its money is being reversed."""
     goes_back = exists().where(*_is_mine(item, watches, "end_number"), watches.c.state.in_(GOES_BACK))
     return (
         update(payments)
@@ -86,12 +86,12 @@ def _is_unmatched(won: FromClause) -> ColumnElement[bool]:
 
 
 def _is_held(won: FromClause, number: str) -> ColumnElement[bool]:
-    """Find what an attempt took that is nobody's yet, also what was to go back and could not."""
+    """Find what an attempt took that is held in suspense, also what was to be reversed and could not."""
     return and_(*_is_mine(won, _held, number), _held.c.kind.in_(IN_SUSPENSE))
 
 
 def _book(won: FromClause) -> Statement:
-    """Give the merchant what lies in suspense; where nothing does, what the payment asked for was captured."""
+    """Give the merchant what is held in suspense; where nothing is, what the payment asked for was captured."""
     is_held = _held.c.transfer_id.is_not(None)
     found = (
         select(
@@ -112,7 +112,7 @@ def _book(won: FromClause) -> Statement:
 
 
 def _end_attempt(won: FromClause) -> Statement:
-    """Let the attempt agree with its payment; one whose money went back stays so."""
+    """Let the attempt agree with its payment; one whose money was reversed stays so."""
     was_reversed = attempts.c.status == AttemptStatus.REVERSED
     return (
         update(attempts)
@@ -126,7 +126,7 @@ def _end_attempt(won: FromClause) -> Statement:
 
 
 def _monitor(won: FromClause) -> Statement:
-    """Watch an attempt that was said to have failed; what lies in suspense of it is to go back now."""
+    """Monitor an attempt that was decided to have failed; what is held in suspense of it is to be reversed now."""
     is_held = _held.c.transfer_id.is_not(None)
     found = (
         select(
@@ -165,7 +165,7 @@ def _monitor(won: FromClause) -> Statement:
 
 
 def _end_monitor(won: FromClause) -> Statement:
-    """Watch an attempt no more that was said to have succeeded: its money is not to go back."""
+    """End the monitor of an attempt decided to have succeeded: its money is not to be reversed."""
     return (
         update(watches)
         .values(state=MonitorState.OVER, next_check_at=None, updated_at=won.c.ended_at)
@@ -202,7 +202,7 @@ RESOLVE = Phase(
     ),
     locks=True,
 )
-"""Ends a payment as a person says, with its money and its audit entry; lost when it does not wait for one any more."""
+"""Ends a payment by manual decision, with its money and its audit entry; lost when it is not under review any more."""
 
 
 def _close_review(item: FromClause) -> Statement:
@@ -215,7 +215,7 @@ def _close_review(item: FromClause) -> Statement:
 
 
 def _book_return(won: FromClause) -> Statement:
-    """Book what lay in suspense as gone back where it came from."""
+    """Book what was held in suspense as reversed to where it came from."""
     found = select(
         won.c.transfer_id,
         won.c.payment_id,
@@ -248,4 +248,4 @@ CLOSE_REVIEW = Phase(
     effects=lambda won: (_book_return(won), _mark_returned(won), note(won)),
     locks=True,
 )
-"""Closes the review of money that an attempt moved after its payment had ended: it went back, says a person."""
+"""Closes the review of money that an attempt moved after its payment had ended: by manual decision it is refunded."""

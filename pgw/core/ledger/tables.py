@@ -67,7 +67,7 @@ payments = Table(
 """One row a payment; the unique (merchant_id, idempotency_key) is what makes a key mean one payment.
 
 `winner_attempt` is the one attempt whose authorisation pgw captures; it is set before the capture, and never again.
-`review_since` is set while a person must judge: an index by status would be written at every change of a payment."""
+`review_since` is set during manual review: an index by status would be written at every change of a payment."""
 
 attempts = Table(
     "attempts",
@@ -104,7 +104,7 @@ attempts = Table(
 )
 """One row for each announced call. `next_check_at` is when a verifier may ask: while SENDING, the end of the lease.
 
-While `claimed_until` equals it, one verifier is at work: nobody may bring the next check forward."""
+While `claimed_until` equals it, one verifier is at work: the next check may not be brought forward."""
 
 routing_decisions = Table(
     "routing_decisions",
@@ -288,7 +288,7 @@ watches = Table(
     ),
     sqlite_strict=True,
 )
-"""Attempts that must not capture: money that one of them moves after all goes back, once, under `reversal_key`."""
+"""Attempts that must not capture: money that one of them moves after all is reversed, once, under `reversal_key`."""
 
 webhook_deliveries = Table(
     "webhook_deliveries",

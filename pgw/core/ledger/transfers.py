@@ -22,7 +22,7 @@ BOOKED: Columns = {
 
 
 def has_ended() -> ColumnElement[bool]:
-    """Say of a payment that it has its answer: money that comes now goes back."""
+    """Whether a payment has its answer: money that comes now is reversed."""
     return payments.c.status.in_((Status.SUCCESS, Status.FAILURE))
 
 
@@ -38,7 +38,7 @@ def book_once(won: FromClause) -> Statement:
 def book_end(won: FromClause) -> Statement:
     """Book the money an attempt's end moved, as the payment stands: stands before `settle_payment` among the effects.
 
-    A payment that waits for it takes it as the item says. Where a person judges it is for him to say whose it is, and
+    A payment that waits for it takes it as the write says. Under manual review the decision says whose it is, and
     where the payment has ended it is a duplicate: neither is the merchant's.
     """
     waits_for_person = payments.c.status == Status.MANUAL_REVIEW

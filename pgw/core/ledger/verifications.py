@@ -155,7 +155,7 @@ SETTLE = Phase(
     ),
     locks=True,
 )
-"""Ends an attempt under check, and its payment, by what its gateway answered; or leaves the payment to a person."""
+"""Ends an attempt under check, and its payment, by its gateway's answer; or leaves the payment to manual review."""
 
 
 def _win(item: FromClause) -> Statement:
@@ -203,7 +203,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 
 def verification_of(connection: Connection, payment_id: str, shown: Status) -> Verification | None:
-    """Tell how a payment's check stands; None when it never needed one. `shown`: the status it is shown with."""
+    """Return the state of a payment's check; None when it never needed one. `shown`: the status it is shown with."""
     rows = connection.execute(
         select(verification_checks)
         .where(verification_checks.c.payment_id == payment_id)

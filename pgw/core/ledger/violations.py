@@ -51,7 +51,7 @@ OPEN = Phase(
     guard=_open,
     effects=lambda _: (),
 )
-"""Writes a violation down; lost when it is open already: somebody else has found, and told, it."""
+"""Writes a violation; lost when it is open already: another process found, and logged, it."""
 
 
 def _clear(item: FromClause) -> Statement:

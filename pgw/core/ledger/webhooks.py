@@ -180,7 +180,7 @@ def _meaning(meant: ColumnElement[bool], place: int) -> Select[tuple[str, dateti
 
 
 def _free(now: datetime) -> ColumnElement[bool]:
-    """Whether nobody sends or asks about the attempt: its check, or its watch's, can be brought forward if it has one.
+    """Whether no process sends or asks about the attempt: its check, or its monitor's, can be brought forward if any.
 
     A watch whose check is near may be at work; it soon is not, and is then brought forward once more.
     """

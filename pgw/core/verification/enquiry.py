@@ -27,7 +27,7 @@ class Pending(StrEnum):
     """Answers that by themselves end nothing: the attempt stays under check.
 
     FAILED: failed, says the gateway, for a reason that leaves open whether money moved. RETURNED: money moved, or was
-    reserved, and all of it went back without pgw.
+    reserved, and all of it was returned without pgw.
     """
 
     ABSENT = "ABSENT"
@@ -45,7 +45,7 @@ class Undecided(Struct, frozen=True):
 
 
 class Authorized(Struct, frozen=True):
-    """Money is reserved and has not moved: pgw may capture it once, or let it go back."""
+    """Money is reserved and has not moved: pgw may capture it once, or let it expire."""
 
     transaction_ref: str
     amount_minor: int
@@ -53,7 +53,7 @@ class Authorized(Struct, frozen=True):
 
 
 class Reversed(Struct, frozen=True):
-    """Money went back, says the gateway; that it is about to is no such word."""
+    """The gateway says the money was refunded; that it is about to be is no such statement."""
 
     reversal_ref: str
 
@@ -65,7 +65,7 @@ class ReversalRefused(Struct, frozen=True):
 
 
 Reversal = Reversed | ReversalRefused | Undecided
-"""What a gateway can answer to a reversal; Undecided: nobody knows whether it took it on, or it is at work on it."""
+"""What a gateway can answer to a reversal; Undecided: unknown whether it took it on, or it is at work on it."""
 
 Settled = Captured | Decline
 Finding = Settled | Authorized | Undecided
@@ -73,7 +73,7 @@ Finding = Settled | Authorized | Undecided
 
 
 class Unfit(Struct, frozen=True):
-    """Money is reserved that is not what was asked for: it is never captured, and a person judges."""
+    """Money is reserved that is not what was asked for: it is never captured, and goes to manual review."""
 
     transaction_ref: str
 
@@ -92,14 +92,14 @@ class Absent(Struct, frozen=True):
 
 
 class Lapsed(Struct, frozen=True):
-    """Failed, for whatever reason, and the customer's time to act was over. Nobody asks another gateway any more."""
+    """Failed, for whatever reason, and the customer's time to act was over. No other gateway is asked any more."""
 
     error_code: str
     blame: Blame
 
 
 class GaveUp(Struct, frozen=True):
-    """Five days, and nobody could say: a person must. Time alone leads here, and from here to no status but review."""
+    """Five days without an answer: manual review. Time alone leads here, and from here to no status but review."""
 
     blame: Blame
     transaction_ref: str | None
@@ -110,7 +110,7 @@ Conclusion = Captured | Unfit | Decline | Absent | Lapsed | GaveUp
 
 ABSENT = "ABSENT"
 GAVE_UP = "GAVE_UP"
-"""Failure codes of a payment no gateway knew of, and of one that nobody could tell the end of."""
+"""Failure codes of a payment no gateway knew of, and of one whose end no answer decided."""
 
 ABSENT_AFTER = timedelta(minutes=15)
 """From the end of an attempt's lease until an answer that it is unknown counts: gateways list with delay."""
@@ -137,7 +137,7 @@ Then less and less often: the time to act is over, and the gateway is about to s
 
 LATER_CHECKS_S = 3600
 JITTER = 0.2
-"""Each delay varies by up to a fifth either way, so that an outage's payments do not all ask at the same moment."""
+"""Each delay varies by up to a fifth either way, so that an outage's payments do not all ask at the same time."""
 
 CHECK_LEASE = timedelta(seconds=30)
 """How long a worker that took an attempt has it to itself; a worker that dies gives it back by this."""
@@ -146,7 +146,7 @@ CHECK_LEASE = timedelta(seconds=30)
 def next_check_at(checks_made: int, now: datetime, rng: Random, *, at_customer: bool = False) -> datetime:
     """Return when to ask again after `checks_made` enquiries; 0 is an attempt that just ended.
 
-    `at_customer`: the customer is acting; asked often, because somebody waits in front of a screen.
+    `at_customer`: the customer is acting; asked often, because a customer waits in front of a screen.
     """
     delays = ACTION_CHECKS_S if at_customer else FIRST_CHECKS_S
     delay = delays[checks_made] if checks_made < len(delays) else LATER_CHECKS_S
@@ -164,7 +164,7 @@ class KnownAttempt(Struct, frozen=True, kw_only=True):
     """What was known of an attempt before the newest answer.
 
     `ended_at`: when its owner wrote how it ended, or a verifier that the lease was over. `at_customer`: the customer
-    was asked to act. `transaction_ref`: the gateway's own name for it, once it gave one. `blame`: as it was told.
+    was asked to act. `transaction_ref`: the gateway's own name for it, once it gave one. `blame`: as it was published.
     """
 
     started_at: datetime
@@ -196,7 +196,7 @@ def judge(
 
 
 def absence_counts_from(known: KnownAttempt) -> datetime:
-    """Return the moment from which an ABSENT counts."""
+    """Return the time from which an ABSENT counts."""
     return max(known.ended_at, known.started_at + LONGEST_LEASE) + ABSENT_AFTER
 
 
@@ -234,7 +234,7 @@ class Ending(Struct, frozen=True):
 
 
 def ending_of(found: Conclusion, amount_minor: int, currency: str) -> Ending:
-    """Turn a conclusion into an end; money of another amount or currency is for a person to judge."""
+    """Turn a conclusion into an end; money of another amount or currency goes to manual review."""
     match found:
         case Captured():
             return _captured(found, amount_minor, currency)

@@ -16,10 +16,10 @@ LATER_CHECKS_S = 24 * 3600
 """Seconds from one look to the next: late money mostly comes within the hour, and all but never after a day."""
 
 LATEST_END = GIVE_UP_AFTER
-"""How long after its end a watch may wait for its gateway's last word; then a person judges."""
+"""How long after its end a monitor may wait for its gateway's final status; then manual review."""
 
 REVERSED_WITHIN = timedelta(days=14)
-"""How long money may take to go back; then a person judges. Razorpay's normal refunds take 5 to 7 working days ("Fetch
+"""How long a refund may take; then manual review. Razorpay's normal refunds take 5 to 7 working days ("Fetch
 Multiple Refunds for a Payment"): 11 days with their weekends, and a few holidays."""
 
 
@@ -45,7 +45,7 @@ class MonitorCause(StrEnum):
 class LateCaptureMonitor(Struct, frozen=True):
     """An attempt that ended without money, as far as anybody knows; `until` is when its gateway's last word counts.
 
-    Of one whose money goes back, `until` is when that began.
+    Of one whose money is being reversed, `until` is when that began.
     """
 
     cause: MonitorCause
@@ -69,13 +69,13 @@ def next_poll_at(checks_made: int, now: datetime, rng: Random) -> datetime:
 
 
 class Reverse(Struct, frozen=True):
-    """It captured after all: the money goes back."""
+    """It captured after all: the money is reversed."""
 
     found: Captured
 
 
 class Wait(Struct, frozen=True):
-    """Nothing is to be done now; `state` is where the watch stands: on, over, or a person's."""
+    """Nothing is to be done now; `state` is the monitor's: on, over, or manual review."""
 
     state: MonitorState
     error_code: str | None = None

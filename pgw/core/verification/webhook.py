@@ -1,4 +1,4 @@
-"""Raw body, signature, moment -> whether a webhook is the gateway's own and young enough, and its name for ever.
+"""Raw body, signature, time -> whether a webhook is the gateway's own and young enough, and its name for ever.
 
 A webhook is a hint: it says which attempt to ask about now. What became of that attempt, only the gateway's answer to
 an enquiry says.
@@ -43,13 +43,13 @@ def is_signed(body: bytes, signature: str, secrets: Iterable[str]) -> bool:
     """Whether one of the secrets signed this body. Whatever the header holds, the answer is yes or no."""
     # What is not ASCII becomes a question mark, which no hex digit is.
     given = signature.encode("ascii", "replace")
-    # Every secret is tried, whatever the first comparisons say: the time tells nothing.
+    # Every secret is tried, whatever the first comparisons say: the time reveals nothing.
     found = [hmac.compare_digest(given, signature_of(body, secret).encode()) for secret in secrets]
     return any(found)
 
 
 def digest_of(body: bytes) -> str:
-    """Name a webhook by its body, which is signed. The event's id travels in a header that nobody signs."""
+    """Name a webhook by its body, which is signed. The event's id travels in a header that no signature covers."""
     return hashlib.sha256(body).hexdigest()
 
 

@@ -47,12 +47,12 @@ class Announced(Struct, frozen=True):
 
     @property
     def lease_until(self) -> datetime:
-        """The moment from which a verifier may take the attempt over."""
+        """The time from which a verifier may take the attempt over."""
         return self.started_at + self.timeout + SENDING_MARGIN
 
 
 class Skipped(Struct, frozen=True):
-    """A gateway of the plan that was passed over: it has a row, but was never called."""
+    """A skipped gateway of the plan: it has a row, but was never called."""
 
     number: int
     gateway_id: str
@@ -229,7 +229,7 @@ def _money_of(subject: Subject, ended: Ended, finish: Finish) -> Transfer | None
 
 
 def booking(transfer: Transfer | None, transfer_id: str) -> Item:
-    """Lay out a transfer, under the id of the event that tells of its payment's end; all empty where no money moved."""
+    """Lay out a transfer, under the id of the event that reports its payment's end; all empty where no money moved."""
     return {
         "transfer_id": transfer_id if transfer else None,
         "transfer_kind": transfer.kind if transfer else None,

@@ -1,4 +1,4 @@
-"""A person's word on money that no machine could settle -> the items the ledger writes."""
+"""A manual decision on money that no answer could settle -> the writes of the ledger."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from pgw.core.verification.enquiry import GIVE_UP_AFTER
 from pgw.core.writes.attempts import Ended, Item, Subject, booking, event_of
 
 RESOLVED_FAILURE = "RESOLVED_FAILURE"
-"""Failure code of a payment that a person ended."""
+"""Failure code of a payment that a manual decision ended."""
 
 MOST_EVIDENCE = 15
 
@@ -25,14 +25,14 @@ Evidence = (
 
 
 class ResolvedAs(StrEnum):
-    """What a person may say of a payment."""
+    """What a payment may be resolved as."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
 
 
 class Resolution(Struct, frozen=True, kw_only=True):
-    """Somebody's word: what it is, whose, why, and by what evidence."""
+    """A manual decision: outcome, author, reason and evidence."""
 
     outcome: ResolvedAs
     actor: str
@@ -59,10 +59,10 @@ def resolving(
     at: datetime,
     event_id: str,
 ) -> Item:
-    """End a payment as a person says, by its last attempt.
+    """End a payment as decided, by its last attempt.
 
-    As SUCCESS its amount is booked as captured, if no money of it lies in suspense. As FAILURE its attempt must not
-    capture: it is watched for days from then on, however old it is, because only the person's word says that it failed.
+    As SUCCESS its amount is booked as captured, if no money of it is held in suspense. As FAILURE its attempt must not
+    capture: it is monitored for days from then on, however old it is, because only the decision says that it failed.
     """
     succeeded = outcome is ResolvedAs.SUCCESS
     money = capture(attempt.gateway_id, subject.merchant_id, subject.amount_minor, subject.currency)

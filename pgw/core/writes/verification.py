@@ -24,7 +24,7 @@ def settling(
     corrects: Corrects | None,
     event_ids: tuple[str, str],
 ) -> Item:
-    """End an unknown attempt, and its payment, by what an enquiry found; `corrects` is the end that was told before."""
+    """End an unknown attempt, and its payment, by an enquiry's finding; `corrects` is the end published before."""
     finish = settlement.finish
     event = event_of("payment.verified", event_ids[0], subject, ended, finish.status, latency_ms, corrects)
     return {
@@ -47,7 +47,7 @@ def _money_of(subject: Subject, gateway_id: str, settlement: Ending) -> Transfer
 
 
 def late_capture(watched: Item, found: Captured, at: datetime, transfer_id: str) -> Item:
-    """Write down that a watched attempt captured after all: the money is in suspense, and goes back from there."""
+    """Write that a monitored attempt captured after all: the money is held in suspense, and reversed from there."""
     transfer = duplicate_capture(watched["gateway_id"], found.amount_minor, found.currency)
     return {
         **watched,

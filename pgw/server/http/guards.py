@@ -30,7 +30,7 @@ SERVER_FAULT = 500
 KEY_HEADER = "x-internal-api-key"
 ADMIN_KEY = "the admin key as X-Internal-Api-Key"
 CHALLENGE = 'Bearer realm="pgw"'
-"""What a refused merchant is told to show (RFC 9110, 11.6.1; RFC 6750, 3)."""
+"""The challenge a refused merchant gets (RFC 9110, 11.6.1; RFC 6750, 3)."""
 
 NOT_HTTP = "the request is not well-formed HTTP/1.1"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -212,7 +212,7 @@ def _is_exposed(settings: Settings) -> bool:
 
 def _is_admin(request: Request, settings: Settings) -> bool:
     given = request.headers.get(KEY_HEADER, "").encode("utf-8", "surrogateescape")
-    # Every key is compared, whatever the first comparisons say: the time tells nothing.
+    # Every key is compared, whatever the first comparisons say: the time reveals nothing.
     return bool(given) and any([hmac.compare_digest(given, key.encode()) for key in settings.admin_keys])  # noqa: C419
 
 

@@ -9,7 +9,7 @@ from pgw.core.routing.plan import Snapshot
 
 
 def gateway_named(snapshot: Snapshot, name: str) -> GatewayConfig:
-    """Return the gateway of exactly this name; the refusal suggests one that somebody may have meant."""
+    """Return the gateway of exactly this name; the refusal suggests the one that may have been meant."""
     gateway = snapshot.gateway(name)
     if gateway is not None:
         return gateway

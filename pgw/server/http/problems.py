@@ -100,7 +100,7 @@ def problem(refusal: PgwError, asked_as: str, status: int | None = None) -> HTTP
 
 
 class Problems(ErrorHandler):
-    """Answers every exception with a problem; an exception that is nobody's refusal is logged and tells nothing."""
+    """Answers every exception with a problem; an exception that is no refusal is logged and reveals nothing."""
 
     def default(self, request: Request | None, exception: Exception) -> HTTPResponse:
         """Turn one exception into its answer."""
@@ -120,7 +120,7 @@ class Problems(ErrorHandler):
                 answer.headers["Allow"] = ", ".join(_methods_of(request))
             return answer
         if not isinstance(exception, asyncio.CancelledError):
-            # A cancelled handler is a client that went away: nobody is there to answer, and nothing went wrong.
+            # A cancelled handler is a client that went away: no client waits, and nothing went wrong.
             log.error("request %s failed: %s", asked_as, type(exception).__name__, exc_info=exception)
         return problem(PgwError(Code.INTERNAL, "pgw failed; the log has this request's id"), asked_as)
 
@@ -130,7 +130,7 @@ class Problems(ErrorHandler):
 
 
 def _lost_patience(request: Request | None) -> bool:
-    """Tell a body that did not arrive from an answer that did not; what is still to come is not waited for."""
+    """Distinguish a body that did not arrive from an answer that did not; what is still to come is not waited for."""
     stream = request.stream if request is not None else None
     if not isinstance(stream, Http) or not stream.request_body:
         return False

@@ -42,7 +42,7 @@ class BreakerResponse(Struct, frozen=True, kw_only=True):
 
     `until` is when it is probed, or the override ends; `probes` are those that succeeded of those wanted; `admission`
     is the share of payments let through. Rates are of all processes, failures those that the gateway is to blame for;
-    `consecutive_failures` and `in_flight` are of the answering process. `seen_by` tells how many processes know of the
+    `consecutive_failures` and `in_flight` are of the answering process. `seen_by` is how many processes know of the
     override.
     """
 
@@ -159,7 +159,7 @@ class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class HistoryEntry(Struct, frozen=True, kw_only=True):
     """A breaker that moved (`transition`), or an operator's word on it (`override`).
 
-    `scope`: of all processes, or of one alone. `actor` is a process or a person, `cause` a rule or a reason. `state` is
+    `scope`: of all processes, or of one alone. `actor` is a process or operator, `cause` a rule or a reason. `state` is
     where it stood afterwards; of a cleared override, what followed it.
     """
 
@@ -195,7 +195,7 @@ async def past(request: Request) -> HTTPResponse:
     if method is not None:
         method = method_named(method)
     before = _place(query.cursor) if query.cursor is not None else None
-    # One entry more than asked for tells whether there is a next page.
+    # One entry more than asked for shows whether there is a next page.
     entries = await runtime.ledger.read(history, gateway_id, method, before, query.limit + 1)
     page = entries[: query.limit]
     following = _cursor(page[-1].place) if len(entries) > query.limit else None

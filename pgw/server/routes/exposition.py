@@ -17,7 +17,7 @@ from pgw.core.money.invariants import MEANINGS
 
 @dataclass(frozen=True, slots=True)
 class ScrapeFigures:
-    """What one scrape tells. `ledger` is None where it could not be read; `beats`: role -> epoch seconds."""
+    """The figures of one scrape. `ledger` is None where it could not be read; `beats`: role -> epoch seconds."""
 
     now: datetime
     ledger: Gauges | None
@@ -58,7 +58,7 @@ def _series(seen: ScrapeFigures) -> Iterator[Metric]:
 
 
 def _violations(tallies: Mapping[str, ViolationCount]) -> Iterator[Metric]:
-    """Tell of every invariant, also of those never violated: a series that begins at 1 has risen in no rate."""
+    """Export every invariant, also those never violated: a series that begins at 1 has risen in no rate."""
     every = {name: tallies.get(name, ViolationCount()) for name in MEANINGS}
     found = CounterMetricFamily(
         "pgw_invariant_violations", "Violations found, ever, by any process.", labels=["invariant"]
@@ -71,7 +71,7 @@ def _violations(tallies: Mapping[str, ViolationCount]) -> Iterator[Metric]:
 
 
 def _money(risk: MoneyAtRisk, seen: ScrapeFigures) -> Iterator[Metric]:
-    yield _gauge("pgw_verification_pending", "Payments nobody knows the end of.", risk.unknown.count)
+    yield _gauge("pgw_verification_pending", "Payments whose end is unknown.", risk.unknown.count)
     oldest_s = risk.unknown.age(seen.now).total_seconds()
     yield _gauge("pgw_verification_oldest_seconds", "Age of the oldest of them; 0 without any.", oldest_s)
     states = {"unknown": risk.unknown, "review": risk.review, "reversing": risk.reversing, "stuck": risk.stuck}
@@ -80,8 +80,8 @@ def _money(risk: MoneyAtRisk, seen: ScrapeFigures) -> Iterator[Metric]:
         for state, each in states.items()
         for currency in sorted({*seen.currencies, *each.sums})
     }
-    told = "Unsettled money, in minor units: unknown, before a person, on its way back, or stuck on it."
-    yield _gauges("pgw_money_at_risk_minor", told, sums, "currency", "state")
+    help_text = "Unsettled money, in minor units: unknown, in manual review, being reversed, or stuck on it."
+    yield _gauges("pgw_money_at_risk_minor", help_text, sums, "currency", "state")
 
 
 def _work(ledger: Gauges, seen: ScrapeFigures) -> Iterator[Metric]:
@@ -91,13 +91,13 @@ def _work(ledger: Gauges, seen: ScrapeFigures) -> Iterator[Metric]:
     yield _gauge("pgw_outbox_lag_seconds", "Age of the event that waits longest for the relay.", max(waiting, 0.0))
 
 
-def _gauge(name: str, told: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, told, value=value)
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help_text, value=value)
 
 
-def _gauges(name: str, told: str, values: Mapping[Any, float], *labels: str) -> Metric:
+def _gauges(name: str, help_text: str, values: Mapping[Any, float], *labels: str) -> Metric:
     """Make a gauge of several values, each by its tuple of label values."""
-    family = GaugeMetricFamily(name, told, labels=labels)
+    family = GaugeMetricFamily(name, help_text, labels=labels)
     for place, value in values.items():
         family.add_metric(place, value)
     return family

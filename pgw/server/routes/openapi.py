@@ -153,7 +153,7 @@ def _require_all(schema: Document) -> None:
 
 
 def _formatted(name: str, member: Document) -> Document:
-    """Say what a text is, which its type in the code does not: our moments end with `_at`."""
+    """Say what a text is, which its type in the code does not: our timestamps end with `_at`."""
     form = "date-time" if name.endswith("_at") else _FORMS.get(name)
     for kind in member.get("anyOf", [member]):
         # A text with a pattern of its own says what it is.

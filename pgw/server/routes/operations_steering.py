@@ -70,15 +70,15 @@ STEERING = (
     ),
     _command(
         "force-open",
-        "Send a gateway no more payments of a method until a set time; with `dry_run` tell what that would do",
+        "Send a gateway no more payments of a method until a set time; with `dry_run` preview it",
         Code.REASON_REQUIRED,
     ),
     _command(
         "force-close",
-        "Send a gateway payments of a method whatever its breaker says; with `dry_run` tell what that would do",
+        "Send a gateway payments of a method whatever its breaker says; with `dry_run` preview it",
         Code.REASON_REQUIRED,
     ),
-    _command("clear", "End what was forced; with `dry_run` tell what that would do"),
+    _command("clear", "End what was forced; with `dry_run` preview it"),
     Operation(
         method="get",
         path="/circuit-breaker/history",

@@ -73,13 +73,13 @@ def reason_of(runtime: Runtime, body: CommandBody) -> str:
 
 
 def fleet_reach(runtime: Runtime, version: int) -> FleetReach:
-    """Tell how many processes have this version of the configuration, as far as this one has heard."""
+    """Count the processes that have this version of the configuration, as far as this one knows."""
     fleet = runtime.fleet()
     return FleetReach(sum(each.config_version >= version for each in fleet), len(fleet))
 
 
 async def reached(runtime: Runtime, version: int) -> CommandReach:
-    """Wait until every live process has this version of the configuration, but not long, and tell how many have."""
+    """Wait until every live process has this version of the configuration, but not long; return how many have."""
     clock = runtime.clock
     began = clock.elapsed()
     while True:

@@ -40,7 +40,7 @@ class PreviewResponse(Struct, frozen=True):
 
 
 class CommandResponse(Struct, frozen=True, kw_only=True):
-    """An order as it holds now. Of a cleared breaker `reason` and `actor` tell why and by whom it was cleared.
+    """A command as it holds now. Of a cleared breaker `reason` and `actor` are those of the clear.
 
     `expires_at` is null where no override holds; `actor` is null, too, where none held before: that was already so.
     """

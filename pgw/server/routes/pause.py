@@ -16,7 +16,7 @@ blueprint = Blueprint("pause")
 
 
 class PauseResponse(Struct, frozen=True, kw_only=True):
-    """Whether new payments are kept out. When they are not, the rest tells of the last pause, or is null."""
+    """Whether new payments are kept out. When they are not, the rest is of the last pause, or null."""
 
     paused: bool
     reason: str | None

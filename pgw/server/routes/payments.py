@@ -102,7 +102,7 @@ async def index(request: Request) -> HTTPResponse:
     wanted = PaymentFilter(
         payee or query.merchant_id, query.status, query.ref, _since(query), query.cursor, query.limit + 1
     )
-    # One row more than asked for tells whether there is a next page.
+    # One row more than asked for shows whether there is a next page.
     rows = await runtime.ledger.read(listed, wanted, now)
     page = rows[: query.limit]
     following = page[-1].payment.payment_id if len(rows) > query.limit else None
@@ -119,7 +119,7 @@ def _check(query: ListQuery) -> None:
 
 
 def _since(query: ListQuery) -> datetime | None:
-    """Read the moment in UTC, where the ledger's own moments are; not every moment elsewhere has one there."""
+    """Read the time in UTC, where the ledger's own times are; not every time elsewhere has one there."""
     if query.since is None:
         return None
     if query.since.tzinfo is None:

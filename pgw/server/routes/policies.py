@@ -38,7 +38,7 @@ def _merchant(member: str) -> str:
 
 @blueprint.get("/retry-policy/<merchant_id:str>")
 async def show(request: Request, merchant_id: str) -> HTTPResponse:
-    """Show a merchant's policy; a merchant nobody configured has the default one."""
+    """Show a merchant's policy; one that was never configured has the default."""
     reader(request)
     snapshot = await runtime_of(request).snapshots.refresh()
     return json_answer(_response(snapshot.policy_of(_merchant(merchant_id))))

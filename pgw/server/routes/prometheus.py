@@ -1,4 +1,4 @@
-"""The ledger, the live processes -> the text Prometheus reads, made when it asks: several servers tell the same."""
+"""The ledger, the live processes -> the text Prometheus reads, made when it asks: several servers report the same."""
 
 import asyncio
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Scrape:
 
 @blueprint.get("/metrics")
 async def metrics(request: Request) -> HTTPResponse:
-    """Tell what monitoring asks; never by payment, customer or merchant."""
+    """Export what monitoring needs; never by payment, customer or merchant."""
     runtime = runtime_of(request)
     if not runtime.settings.metrics_open:
         reader(request)

@@ -101,7 +101,7 @@ def _snapshot(request: Request) -> ReadinessCheck:
 
 
 def _hot(request: Request) -> ReadinessCheck:
-    """Judge as decisions do: what cannot be reached, and what nobody counts, is known no more but remembered."""
+    """Judge as decisions do: what cannot be reached, and what no process counts, is no longer current."""
     runtime = runtime_of(request)
     as_of = runtime.snapshot().hot_as_of
     age_s = 0.0 if as_of is None else max((runtime.clock.now() - as_of).total_seconds(), 0.0)

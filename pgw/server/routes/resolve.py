@@ -1,4 +1,4 @@
-"""A person's word on money that no machine could settle, over HTTP: written with its reason and its evidence."""
+"""A manual decision on money that no answer could settle, over HTTP: written with its reason and its evidence."""
 
 from typing import Annotated
 
@@ -36,7 +36,7 @@ _BODY = msgspec.json.Decoder(ResolveBody)
 
 @blueprint.post("/payments/<payment_id:str>/resolve")
 async def resolve_one(request: Request, payment_id: str) -> HTTPResponse:
-    """End a payment that waits for a person, or the review of one attempt's money; the same again changes nothing."""
+    """End a payment under manual review, or the review of one attempt's money; the same again changes nothing."""
     actor = admin(request)
     body = read_body(request, _BODY)
     _check(body)

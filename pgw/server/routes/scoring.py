@@ -105,7 +105,7 @@ def _response(snapshot: Snapshot) -> HTTPResponse:
 
 
 def _faults(scoring: Scoring) -> list[FieldError]:
-    """Find what no single member shows. Gateways nobody knows may be named: they may come later."""
+    """Find what no single member shows. Unknown gateways may be named: they may come later."""
     found: list[FieldError] = []
     total = math.fsum(msgspec.structs.astuple(scoring.weights))
     if abs(total - 1.0) > SUM_ERROR:

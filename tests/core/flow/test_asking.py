@@ -109,7 +109,7 @@ def test_a_reversal_its_claim_leaves_no_time_for_is_moved_on_without_a_call(
         (watch,) = await rows(stage.ledger, watches)
         assert (watch["state"], watch["checks_made"], len(gateway.reversal_keys)) == (state, 2, 1)
         assert watch["evidence"]["answer"] == "LEASE_EXPIRED"
-        told = [each.levelname for each in caplog.records if "waits for a person" in each.getMessage()]
+        told = [each.levelname for each in caplog.records if "waits for manual review" in each.getMessage()]
         assert told == (["CRITICAL"] if state == "MANUAL_REVIEW" else [])
 
     stage.run(scenario())

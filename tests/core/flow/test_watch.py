@@ -150,7 +150,9 @@ def test_a_reversal_that_is_refused_waits_for_a_person_and_says_so(
         watch = await _watch(stage)
         assert (watch["state"], watch["next_check_at"]) == ("MANUAL_REVIEW", None)
         assert watch["evidence"]["answer"] == "REFUND_REFUSED"
-        assert [each.levelname for each in caplog.records if "waits for a person" in each.getMessage()] == ["CRITICAL"]
+        assert [each.levelname for each in caplog.records if "waits for manual review" in each.getMessage()] == [
+            "CRITICAL"
+        ]
         assert await _balances(stage) == {"gateway:g1": 1000, "suspense": -1000}
         assert (await _seen(scene, payment)).status is Status.FAILURE
 

@@ -1,4 +1,4 @@
-"""Attempts that must not capture -> looked at until their gateway's last word; money that one moved goes back, once."""
+"""Attempts that must not capture -> polled until their gateway's final status; money one moved is reversed, once."""
 
 import logging
 from datetime import datetime
@@ -51,9 +51,9 @@ async def _check(deps: Dependencies, each: DueMonitor) -> bool:
         if each.state == MonitorState.WATCHING:
             await _enquire(deps, each, claim, owned_until)
         else:
-            assert each.transaction_ref is not None, "money that is to go back has its gateway's name"
-            assert each.amount_minor is not None, "money that is to go back is booked"
-            assert each.currency is not None, "money that is to go back is booked"
+            assert each.transaction_ref is not None, "money to be reversed has its gateway's name"
+            assert each.amount_minor is not None, "money to be reversed is booked"
+            assert each.currency is not None, "money to be reversed is booked"
             money = Captured(each.transaction_ref, each.amount_minor, each.currency)
             await _reverse(deps, each, money, claim, owned_until, each.until, tries=each.checks_made)
     except PgwError as fault:
@@ -66,7 +66,7 @@ async def _enquire(deps: Dependencies, each: DueMonitor, claim: Item, owned_unti
     now = deps.clock.now()
     step = judge_late(finding, each.until, now)
     if isinstance(step, Reverse) and each.amount_minor is not None:
-        # It lies in suspense already, of another amount than asked for: a person says whether it goes back.
+        # It is held in suspense already, of another amount than asked for: a manual decision must say what follows.
         step = Wait(MonitorState.OVER if now >= each.until else MonitorState.WATCHING)
     if isinstance(step, Reverse):
         log.warning("payment %s attempt %d captured at %s after its end", *_named(each))
@@ -137,7 +137,7 @@ async def _move(
     item = {**moved, "state": state, "next_check_at": next_check_at, "at": deps.clock.now()}
     if await deps.ledger.commit(MOVE_MONITOR, item) and state is MonitorState.MANUAL_REVIEW:
         named = moved["payment_id"], moved["attempt_number"], moved["gateway_id"]
-        log.critical("payment %s attempt %d at %s: its money waits for a person: %s", *named, error_code)
+        log.critical("payment %s attempt %d at %s: its money waits for manual review: %s", *named, error_code)
 
 
 def _evidence(finding: Finding, now: datetime) -> Item:

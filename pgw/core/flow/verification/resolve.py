@@ -1,4 +1,4 @@
-"""A person's word on a payment -> its end, or the end of one attempt's review: once, whoever else says it too."""
+"""A manual decision on a payment -> its end, or the end of one attempt's review: once, however often it is made."""
 
 from pgw.core.errors import Code, PgwError
 from pgw.core.ids import uuid7
@@ -17,9 +17,9 @@ ACTION = "payment.resolve"
 
 
 async def resolve(deps: Dependencies, payment_id: str, said: Resolution) -> Payment:
-    """End a payment that waits for a person; one that ended so already stays as it is.
+    """End a payment under manual review; one that ended so already stays as it is.
 
-    Raises PgwError: NOT_FOUND, or CONFLICT where it does not wait for a person, or its money is on its way back.
+    Raises PgwError: NOT_FOUND, or CONFLICT where it is not under review, or its money is being reversed.
     """
     payment = await _payment(deps, payment_id)
     if payment.status is not Status.MANUAL_REVIEW:
@@ -30,15 +30,15 @@ async def resolve(deps: Dependencies, payment_id: str, said: Resolution) -> Paym
     if won:
         return payment
     if payment.status is Status.MANUAL_REVIEW:
-        raise PgwError(Code.CONFLICT, "its money went back, or is about to: it can only be resolved as FAILURE")
+        raise PgwError(Code.CONFLICT, "its money is reversed, or about to be: it can only be resolved as FAILURE")
     return _already(payment, said)
 
 
 async def close_review(deps: Dependencies, payment_id: str, attempt_number: int, said: Resolution) -> Payment:
-    """Close the review of one attempt of a payment that has ended: it keeps no money, says a person.
+    """Close the review of one attempt of a payment that has ended: it keeps no money, by manual decision.
 
-    What it was known to have taken is booked as gone back. One that is over already stays as it is. Raises PgwError:
-    NOT_FOUND, or CONFLICT where nobody asked for a person's word.
+    What it was known to have taken is booked as reversed. One that is over already stays as it is. Raises PgwError:
+    NOT_FOUND, or CONFLICT where no manual decision is due.
     """
     payment = await _payment(deps, payment_id)
     if not payment.status.is_final:

@@ -1,4 +1,4 @@
-"""Attempts nobody knows the end of -> their end, by asking the gateway; never by charging, never by time."""
+"""Attempts with an unknown end -> their end, by asking the gateway; never by charging, never by time."""
 
 import asyncio
 import logging
@@ -128,8 +128,8 @@ async def _write(deps: Dependencies, each: Due, finding: Answered, claim: Item) 
         (uuid7(now, deps.rng), uuid7(now, deps.rng)),
     )
     if await deps.ledger.commit(SETTLE, item) and settlement.finish.status is Status.MANUAL_REVIEW:
-        why = "nobody could tell its end" if isinstance(conclusion, GaveUp) else "its money is not what was asked for"
-        log.critical("payment %s at %s waits for a person: %s", each.payment_id, each.gateway_id, why)
+        why = "no answer decided its end" if isinstance(conclusion, GaveUp) else "its money is not what was asked for"
+        log.critical("payment %s at %s waits for manual review: %s", each.payment_id, each.gateway_id, why)
 
 
 def _known(each: Due) -> KnownAttempt:
@@ -143,7 +143,7 @@ def _known(each: Due) -> KnownAttempt:
 
 
 def _published(each: Due) -> Corrects | None:
-    """Return the attempt's end as its event told it; an attempt that nobody ended, but its lease, was never told."""
+    """Return the attempt's end as published; one that only its expired lease ended was never published."""
     if each.status == AttemptStatus.SENDING or each.error_code == LEASE_EXPIRED or each.ended_at is None:
         return None
     return Corrects(each.status, each.blame or Blame.NONE, each.error_code, each.ended_at)

@@ -6,7 +6,7 @@ from pgw.core.ledger.webhooks import HANDLED, handling, waiting
 from pgw.core.ports import Dependencies
 
 HANDLE_EVERY_S = 0.25
-"""How often waiting webhooks are looked for: somebody who has just paid waits in front of a screen."""
+"""How often waiting webhooks are handled: a customer who has just paid waits in front of a screen."""
 
 MAX_WAITING = 200
 """Webhooks handled in one round."""

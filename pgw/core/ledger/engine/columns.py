@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class When(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps text of one fixed width, so that order by text is order in time."""
+    """A time in UTC. SQLite keeps text of one fixed width, so that order by text is order in time."""
 
     impl = Text
     cache_ok = True
@@ -20,14 +20,14 @@ class When(TypeDecorator[datetime]):
         return TIMESTAMP(timezone=True) if dialect.name == "postgresql" else Text()
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Write a moment."""
+        """Write a time."""
         return value if value is None or dialect.name == "postgresql" else stamp(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Read a moment, always in UTC."""
+        """Read a time, always in UTC."""
         del dialect
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return None if moment is None else moment.astimezone(UTC)
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return None if instant is None else instant.astimezone(UTC)
 
 
 class Json(TypeDecorator[Any]):
@@ -49,9 +49,9 @@ class Json(TypeDecorator[Any]):
         return msgspec.json.decode(value) if value is not None and dialect.name != "postgresql" else value
 
 
-def stamp(moment: datetime) -> str:
-    """Write a UTC moment as items carry it, but always with its microseconds: SQLite keeps text of one width."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def stamp(instant: datetime) -> str:
+    """Write a UTC time as writes carry it, but always with its microseconds: SQLite keeps text of one width."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 Id = Text().with_variant(UUID(as_uuid=False), "postgresql")

@@ -31,7 +31,7 @@ PLANNING = "; ".join(
         "enable_hashjoin = off",
         "enable_mergejoin = off",
         "jit = off",
-        # A batch that takes longer than its waiters wait is told unconfirmed; it must not hold up the next, or a stop.
+        # A batch that takes longer than its waiters wait is unconfirmed; it must not hold up the next, or a stop.
         "statement_timeout = '2s'",
     )
 )

@@ -38,7 +38,7 @@ class SqliteStatements:
     def encode(self, items: Sequence[Item]) -> str:
         """Write a batch.
 
-        Documents travel as text, which SQLite would otherwise parse and write anew for each column it takes; moments
+        Documents travel as text, which SQLite would otherwise parse and write anew for each column it takes; times
         with a fixed width, for their order as text is their order in time.
         """
         return msgspec.json.encode([self._flat(item) for item in items]).decode()

@@ -15,7 +15,7 @@ from pgw.core.ledger.engine.phase import Item, Phase
 log = logging.getLogger(__name__)
 
 COMMIT_WITHIN_S = 2.0
-"""How long a waiter waits for its commit before it is told that the ledger did not confirm."""
+"""How long a waiter waits for its commit before it is answered that the ledger did not confirm."""
 
 MAX_QUEUE = 4096
 """Items that may wait; beyond it a commit is refused at once, which keeps the wait of all others bounded."""
@@ -24,7 +24,7 @@ MAX_BATCH = 512
 """Items of one commit: past this a batch gains nothing and holds its neighbours up."""
 
 RETRY_AFTER_FAULT_S = (0.0, 0.1, 0.4)
-"""Waits before a batch is run again after a fault that is nobody's item's: three tries inside a waiter's patience."""
+"""Waits before a batch is run again after a fault of no single write: three tries inside a waiter's patience."""
 
 CLOSE_WITHIN_S = 5.0
 """How long a stop waits for the last commits; a batch that the database holds longer is lost to its waiters anyway."""
@@ -134,7 +134,7 @@ class Writer:
             self._sweeper.cancel()
 
     def _sweep(self) -> None:
-        """Tell waiters past their deadline that the ledger did not confirm; all wait equally long, so in order."""
+        """Answer waiters past their deadline that the ledger did not confirm; all wait equally long, so in order."""
         now = monotonic()
         while self._waiting and (self._waiting[0].fate.done() or self._waiting[0].deadline <= now):
             waiter = self._waiting.popleft()
@@ -155,7 +155,7 @@ class Writer:
         self._sweeper = self._loop.call_later(SWEEP_EVERY_S, self._sweep) if self._waiting else None
 
     def _run(self) -> None:
-        """Be the writer thread. If it dies, every waiter is told: nobody hangs."""
+        """Be the writer thread. If it dies, every waiter is answered: none hangs."""
         held: list[Waiter] = []
         try:
             while True:
@@ -217,7 +217,7 @@ class Writer:
             if len(batch) == 1:
                 (each,) = batch
                 named = each.phase.name, each.phase.key, each.item.get(each.phase.key)
-                # Nothing of it is written, and nothing else will tell: what stood against it is for a person to see.
+                # Nothing of it is written, and nothing else reports it: what stood against it is for an operator.
                 log.critical("the ledger refused one %s item, %s %s", *named, exc_info=refusal)
                 return [WriteRefused(each.phase, refusal)]
             half = len(batch) // 2
@@ -235,7 +235,7 @@ class Writer:
         return [str(waiter.item[waiter.phase.key]) in won[waiter.phase] for waiter in batch]
 
     def _try(self, groups: Sequence[tuple[Phase, Sequence[Item]]]) -> list[set[str]]:
-        """Run a batch, again if the fault is nobody's item's: a commit that did happen loses to itself."""
+        """Run a batch, again if the fault is of no single write: a commit that did happen is already written then."""
         for wait in RETRY_AFTER_FAULT_S[1:]:
             try:
                 return self._runner.run(groups)
