@@ -5,7 +5,9 @@ import socket
 import threading
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -20,6 +22,8 @@ def test_a_server_that_runs_is_alive_and_ready(either: Served) -> None:
     assert either.api.get("/ops/liveness").document == {"status": "alive", "checks": []}
     ready = either.api.get("/ops/readiness")
     assert (ready.status, ready.document["status"]) == (200, "ready")
+    assert (ready.document["environment"], ready.document["version"]) == ("development", version("pgw"))
+    assert str(UUID(ready.document["ledger_id"])) == ready.document["ledger_id"]
     names = {each["name"] for each in ready.document["checks"]}
     assert {"ledger", "snapshot", "hot", "loop:snapshot", "loop:verify"} <= names
 

@@ -116,7 +116,10 @@ def test_customer_fields_every_gateway_needs_are_asked_for(within: Inside) -> No
     for gateway_id in ("hdfc", "icici", "axis"):
         _configure(within, gateway_id, required_fields=("customer.email",))
     key = new_key()
-    assert within.api.pay(key=key).refusal == (422, "MISSING_CUSTOMER_FIELDS")
+    refused = within.api.pay(key=key)
+    assert refused.refusal == (422, "MISSING_CUSTOMER_FIELDS")
+    needed_by = "is required by hdfc, icici, axis"
+    assert refused.document["errors"] == [{"pointer": "/customer/email", "detail": needed_by}]
     assert within.api.pay(payment(customer={"contact": "+911234567890"}), key=key).status == 422
     assert within.api.pay(payment(customer={"email": "a@example.org"}), key=key).status == 201
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pgw.core.breakers.admission import ADMITTED, Admission
 from pgw.core.breakers.breaker import State
-from pgw.core.errors import Code, PgwError
+from pgw.core.errors import Code, FieldError, PgwError
 from pgw.core.routing.context import Context
 from pgw.core.routing.gateway import GatewayConfig
 
@@ -87,12 +87,32 @@ RETRY_AFTER_S = 5
 """How long a caller should wait when no gateway is there: configuration and breakers move on this scale."""
 
 
-def refusal(excluded: Iterable[Excluded]) -> PgwError:
-    """Say why a plan is empty: the request's fault only if it is so at every enabled gateway, else a passing state."""
+def missing_fields(
+    context: Context, gateways: Iterable[GatewayConfig], excluded: Iterable[Excluded]
+) -> tuple[FieldError, ...]:
+    """Name each field the request lacks, with the gateways that were excluded because they need it."""
+    lacking = {each.gateway_id for each in excluded if each.reason is Reason.MISSING_CUSTOMER_FIELDS}
+    needed: dict[str, list[str]] = {}
+    for gateway in gateways:
+        if gateway.gateway_id in lacking:
+            for field in gateway.required_fields:
+                if field not in context.fields:
+                    needed.setdefault(field, []).append(gateway.gateway_id)
+    return tuple(
+        FieldError(f"/{field.replace('.', '/')}", f"is required by {', '.join(by)}") for field, by in needed.items()
+    )
+
+
+def refusal(excluded: Iterable[Excluded], missing: tuple[FieldError, ...] = ()) -> PgwError:
+    """Say why a plan is empty: the request's fault only if it is so at every enabled gateway, else a passing state.
+
+    `missing`: the fields that are named where they are the reason.
+    """
     reasons = {each.reason for each in excluded} - {Reason.DISABLED}
     if reasons and reasons <= _REQUEST_FAULTS.keys():
         code, detail = next(_REQUEST_FAULTS[reason] for reason in _REQUEST_FAULTS if reason in reasons)
-        return PgwError(code, f"{detail}; GET /gateways shows what each takes")
+        errors = missing if code is Code.MISSING_CUSTOMER_FIELDS else ()
+        return PgwError(code, f"{detail}; GET /gateways shows what each takes", errors=errors)
     return PgwError(
         Code.NO_GATEWAY_AVAILABLE,
         "no gateway can take a payment now: nothing was charged, the key is free; GET /gateways shows why",

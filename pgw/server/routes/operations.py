@@ -12,7 +12,7 @@ from pgw.server.routes.gateways import GatewayList, GatewayPatch, GatewayRespons
 from pgw.server.routes.operations_steering import STEERING
 from pgw.server.routes.payments import AttemptList, DecisionQuery, DecisionResponse, ListQuery, PaymentList
 from pgw.server.routes.policies import RetryPolicyResponse
-from pgw.server.routes.readiness import HealthResponse, SandboxBookResponse
+from pgw.server.routes.readiness import HealthResponse, ReadinessResponse, SandboxBookResponse
 from pgw.server.routes.resolve import ResolveBody
 from pgw.server.routes.scoring import Ranking, ScoringQuery
 from pgw.server.routes.webhooks import WebhookReceipt
@@ -196,7 +196,7 @@ OPERATIONS = (
         tag="operations",
         summary="Say whether payments can be taken",
         who=Who.ANYBODY,
-        answers={200: HealthResponse, 503: HealthResponse},
+        answers={200: ReadinessResponse, 503: ReadinessResponse},
     ),
     Operation(
         method="get",

@@ -1,5 +1,6 @@
 """What operators and orchestrators ask: alive, ready, and what the sandbox has charged."""
 
+from importlib.metadata import version
 from typing import Literal
 
 from msgspec import Struct
@@ -29,10 +30,23 @@ SILENT_AFTER_S = 10.0
 
 
 class HealthResponse(Struct, frozen=True):
-    """Whether this process lives, or can take payments: `failed` means it cannot, `degraded` that it still can."""
+    """Whether this process lives."""
 
-    status: Literal["alive", "ready", "degraded", "failed"]
+    status: Literal["alive"]
     checks: tuple[ReadinessCheck, ...] = ()
+
+
+class ReadinessResponse(Struct, frozen=True, kw_only=True):
+    """Whether this process can take payments, and which one it is: `failed` means it cannot, `degraded` that it can."""
+
+    status: Literal["ready", "degraded", "failed"]
+    environment: Literal["development", "production"]
+    version: str
+    ledger_id: str
+    checks: tuple[ReadinessCheck, ...]
+
+
+VERSION = version("pgw")
 
 
 class SandboxBookResponse(Struct, frozen=True):
@@ -72,9 +86,15 @@ async def readiness(request: Request) -> HTTPResponse:
     if request.app.ctx.draining:
         checks.append(ReadinessCheck("drain", "failed", "this server is stopping"))
     states = {each.status for each in checks}
-    if "failed" in states:
-        return json_answer(HealthResponse("failed", tuple(checks)), 503)
-    return json_answer(HealthResponse("degraded" if "degraded" in states else "ready", tuple(checks)))
+    status: Literal["ready", "degraded", "failed"] = "degraded" if "degraded" in states else "ready"
+    document = ReadinessResponse(
+        status="failed" if "failed" in states else status,
+        environment="production" if runtime.settings.production else "development",
+        version=VERSION,
+        ledger_id=runtime.ledger_id,
+        checks=tuple(checks),
+    )
+    return json_answer(document, 503 if "failed" in states else 200)
 
 
 async def _ledger(request: Request) -> ReadinessCheck:

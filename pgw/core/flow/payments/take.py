@@ -34,7 +34,7 @@ from pgw.core.payment.outcome import (
 )
 from pgw.core.payment.payment import AttemptStatus, Payment, PaymentRequest, Status
 from pgw.core.ports import Dependencies
-from pgw.core.routing.candidates import refusal
+from pgw.core.routing.candidates import missing_fields, refusal
 from pgw.core.routing.context import make_context
 from pgw.core.routing.plan import Plan, seed_of
 from pgw.core.verification.enquiry import next_check_at
@@ -77,7 +77,8 @@ async def take(deps: Dependencies, request: PaymentRequest, key: str) -> Taken:
     context = make_context(request, now, snapshot.banks)
     plan, gateway = await first_gateway(deps, context, seed_of(payment_id), now)
     if gateway is None:
-        return await replay_or_refuse(deps, request, key, fingerprint, refusal(plan.excluded))
+        missing = missing_fields(context, snapshot.gateways, plan.excluded)
+        return await replay_or_refuse(deps, request, key, fingerprint, refusal(plan.excluded, missing))
     flow = _PaymentFlow(deps, payment_id, key, request, plan, now)
     first = flow.announce(gateway)
     item = opening(payment_id, key, fingerprint, request, plan, first.attempt, now)
