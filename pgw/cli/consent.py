@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from pgw.cli.exits import CommandError, Exit
-from pgw.cli.transport.client import ApiClient, member
+from pgw.cli.transport.client import ApiClient
 from pgw.cli.views.messages import clean, masked, readable
 
 DEVELOPMENT = "development"
@@ -44,16 +44,8 @@ class OperatorCommand:
 
 
 def environment_of(api: ApiClient) -> str:
-    """Return the answering server's environment, as its previews name it; whichever breaker is looked at, none changes.
-
-    A server without a gateway has nothing to preview, and is asked for consent like production.
-    """
-    for gateway in api.get("/gateways")["items"]:
-        for method in gateway["supported_methods"]:
-            path = f"/circuit-breaker/clear/{member(gateway['gateway_id'])}/{member(method)}"
-            preview = api.call("POST", path, query={"dry_run": "true"}, body={}).document["preview"]
-            return str(preview["environment"])
-    return UNKNOWN
+    """Return the answering server's environment; one that does not say is asked for confirmation like production."""
+    return str(api.readiness().get("environment", UNKNOWN))
 
 
 def reason_of(order: OperatorCommand, environment: str) -> str | None:

@@ -101,7 +101,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
             f"GET {path}/status-verification", documents.problem(404, "NO_VERIFICATION", "never needed"), status=404
         )
         server.answer(f"POST {path}/resolve", {**documents.payment(), "version": 4})
-        server.answer("GET /ops/readiness", {"status": "ready", "checks": []})
+        server.answer("GET /ops/readiness", {"status": "ready", "environment": "development", "checks": []})
         server.answer("GET /retry-policy/m_001", documents.policy())
         server.answer("PUT /retry-policy/m_001", {**documents.policy(), "max_attempts": 2})
         server.answer("GET /scoring/debug", documents.scores())

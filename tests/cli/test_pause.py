@@ -6,20 +6,18 @@ import shlex
 import pytest
 
 from pgw.cli.exits import Exit
-from pgw.core.routing.traffic_shift import Action
-from tests.cli.breaker_documents import foretold, paused
+from tests.cli.breaker_documents import paused
 from tests.cli.conftest import Pgw
 from tests.cli.documents import problem
 from tests.cli.stub import Stub
 from tests.cli.terminal import on_terminal
 
-ASKS_WHERE = "POST /circuit-breaker/clear/hdfc/UPI"
-
 
 @pytest.fixture
 def production(stub: Stub) -> Stub:
     """Let the answering server be a production one."""
-    stub.answer(f"{ASKS_WHERE}?dry_run=true", foretold(Action.CLEAR, environment="production"))
+    document = {"status": "failed", "environment": "production", "checks": []}
+    stub.answer("GET /ops/readiness", document, status=503)
     return stub
 
 
@@ -34,7 +32,7 @@ def test_pause_is_done_as_typed_and_says_until_when(pgw: Pgw, stub: Stub) -> Non
     assert row.split() == ["✕", "paused", "2026-01-31T10:00:00Z", "2026-01-31T10:15:00Z", "asha", "INC-4412"]
     assert (seen, undo) == ("seen by 4/4 processes in 0.3 s", "undo: pgw resume")
     assert stub.asked[-1].body == {}
-    assert [each.query for each in stub.asked if each.path.startswith("/circuit-breaker")] == [{"dry_run": "true"}]
+    assert [each.path for each in stub.asked] == ["/ops/readiness", "/ops/pause"]
 
 
 def test_pause_sends_reason_and_ttl(pgw: Pgw, stub: Stub) -> None:
@@ -88,8 +86,8 @@ def test_production_on_a_terminal_asks_for_reason_and_yes(production: Stub, answ
     assert _written(production) == (["POST /ops/pause"] if expected is Exit.DONE else [])
 
 
-def test_a_server_without_a_gateway_is_asked_like_production(pgw: Pgw, stub: Stub) -> None:
-    stub.answer("GET /gateways", {"items": [], "next": None})
+def test_a_server_that_does_not_say_its_environment_is_asked_like_production(pgw: Pgw, stub: Stub) -> None:
+    stub.answer("GET /ops/readiness", {"status": "ready", "checks": []})
     assert pgw("pause").code == Exit.REFUSED
     assert _written(stub) == []
 

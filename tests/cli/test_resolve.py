@@ -9,9 +9,7 @@ import pytest
 
 from pgw.cli.exits import Exit
 from pgw.core.payment.payment import Status
-from pgw.core.routing.traffic_shift import Action
 from tests.cli import documents
-from tests.cli.breaker_documents import foretold
 from tests.cli.conftest import Pgw
 from tests.cli.documents import NOW, OTHER_ID, PAYMENT_ID, problem
 from tests.cli.stub import Stub
@@ -33,8 +31,7 @@ def waiting(stub: Stub) -> Stub:
 @pytest.fixture
 def production(waiting: Stub) -> Stub:
     """Let the answering server be a production one."""
-    where = "POST /circuit-breaker/clear/hdfc/UPI?dry_run=true"
-    waiting.answer(where, foretold(Action.CLEAR, environment="production"))
+    waiting.answer("GET /ops/readiness", {"status": "ready", "environment": "production", "checks": []})
     return waiting
 
 

@@ -80,7 +80,7 @@ def _behind_the_api(settings: Settings) -> Iterator[Row]:
     try:
         with connect() as api:
             gateways = api.get("/gateways")["items"]
-            checks = api.get("/ops/readiness")["checks"]
+            checks = api.readiness()["checks"]
             breakers = api.get("/circuit-breaker/status")["items"]
     except (CommandError, RefusedError, PgwError) as fault:
         yield finding("server", PROBLEM, str(fault))

@@ -15,6 +15,7 @@ from pgw.settings import Settings, load
 
 FIRST_REFUSED = 400
 FIRST_REDIRECT = 300
+NOT_READY = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,12 @@ class ApiClient:
         query: Mapping[str, object] | None = None,
         body: object = None,
         headers: Mapping[str, str] | None = None,
+        accepts: int | None = None,
     ) -> ApiAnswer:
-        """Send a request; `query` members that are None are left out, `body` is a document."""
+        """Send a request; `query` members that are None are left out, `body` is a document.
+
+        `accepts`: a status of refusal that is an answer here.
+        """
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path
         received = self._transport.send(
@@ -66,6 +71,8 @@ class ApiClient:
             None if body is None else json.dumps(body).encode(),
         )
         document = _decoded(received)
+        if received.status == accepts and document is not None:
+            return ApiAnswer(received.status, document, received.headers)
         if received.status >= FIRST_REFUSED:
             raise _refusal(received.status, document)
         if received.status >= FIRST_REDIRECT or (document is None and received.body):
@@ -79,6 +86,10 @@ class ApiClient:
     def get(self, path: str, **query: object) -> Any:
         """Return the document at a path."""
         return self.call("GET", path, query=query).document
+
+    def readiness(self) -> Any:
+        """Return the readiness document, also of a server that is not ready and answers it with 503."""
+        return self.call("GET", "/ops/readiness", accepts=NOT_READY).document
 
 
 def member(value: str) -> str:
